@@ -1,0 +1,81 @@
+"""The table of verbs; nothing else. A verb's module is imported when it is called, torch when it works."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from . import __version__, console
+from .errors import UserError
+from .files import to_json
+from .settings import parse_arguments
+
+VERBS = {
+    "demo": "the whole way on the embedded model, on this machine, in minutes",
+    "run": "walk a recipe: extend, fine-tune, evaluate, report; skips what is done",
+    "extend": "checkpoint of window L -> checkpoint of window L' (config only, same weights)",
+    "finetune": "short training at the new window",
+    "evaluate": "perplexity, passkey and more of one checkpoint -> results",
+    "report": "results -> page, tables, figures",
+}
+
+
+def usage() -> str:
+    """The page that `ropewalk -h` prints."""
+    lines = [
+        "usage: ropewalk VERB [settings]    (ropewalk VERB -h for one verb's page)",
+        "",
+        "Lengthen the context window of a RoPE language model by Position Interpolation,",
+        "and prove that it worked.",
+        "",
+        *(f"  {name:10} {text}" for name, text in VERBS.items()),
+        "",
+        "  --json     before the verb: print the result as JSON, human text on standard error",
+        "  --version  print the version",
+        "",
+        "exit codes: 0 done; 1 finished with findings; 2 bad input, said in one line; 130 interrupted",
+        "",
+        "example:",
+        "  ropewalk extend path/to/model longer-model --to 32k",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words[:1]
+    words = words[1:] if as_json else words
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        print(f"ropewalk {__version__}")
+        return 0
+    if as_json:
+        console.use_stderr()
+    try:
+        if words[0] not in VERBS:
+            raise UserError(f"no verb {words[0]!r}; verbs: {', '.join(VERBS)}")
+        module = importlib.import_module(f"ropewalk.verbs.{words[0]}")
+        function = getattr(module, words[0])
+        settings = parse_arguments(function.settings, words[1:], f"ropewalk {words[0]}", module.EXAMPLE)
+        result = function(settings)
+    except UserError as error:
+        print(f"ropewalk: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ropewalk: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    if as_json:
+        print(to_json(result), end="")
+    return int(result.get("exit_code", 0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""What people see in the terminal: lines, tables that fit 80 columns, progress with rate and time left.
+
+Human text goes to standard output, or to standard error while a machine reads the JSON (`--json`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
+
+_stream: TextIO | None = None
+
+
+def use_stderr() -> None:
+    """Send human text to standard error from now on: standard output is for the JSON alone."""
+    global _stream
+    _stream = sys.stderr
+
+
+def stream() -> TextIO:
+    """Where human text goes."""
+    return _stream or sys.stdout
+
+
+def say(text: str) -> None:
+    """Print one line of plain text."""
+    print(text, file=stream(), flush=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table; the first column is left-aligned, the others right-aligned."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for i, name in enumerate(columns):
+        drawn.add_column(Text(name), justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(str(cell)) for cell in row))
+    width = None if stream().isatty() else 100
+    Console(file=stream(), width=width, highlight=False).print(drawn)
+
+
+class Progress:
+    """How far a long work is; ``advance`` it as units finish."""
+
+    def __init__(self, title: str, total: float, unit: str, done: float = 0) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done = self.started_at = done
+        self.note = ""
+        self.start = self._last = time.monotonic()
+        self._tty = stream().isatty()
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        """Say that ``amount`` more units are done; ``note`` stands behind the numbers."""
+        self.done += amount
+        self.note = note or self.note
+        now = time.monotonic()
+        if now - self._last >= (0.2 if self._tty else 15) or (self._tty and self.done >= self.total):
+            self._last = now
+            self._show()
+
+    def line(self) -> str:
+        """``title 12/40 windows 30% 3.1/s, 0:09 left, note``"""
+        spent = time.monotonic() - self.start
+        rate = (self.done - self.started_at) / spent if spent > 0 else 0.0
+        share = 100 * self.done / self.total if self.total else 100.0
+        left = f"{clock((self.total - self.done) / rate)} left" if rate else "…"
+        text = f"{self.title} {self.done:,.0f}/{self.total:,.0f} {self.unit} {share:.0f}% "
+        text += f"{rate:,.0f}/s, {left}" if rate >= 10 else f"{rate:.2g}/s, {left}"
+        return f"{text}, {self.note}" if self.note else text
+
+    def _show(self, end: str = "") -> None:
+        if self._tty:
+            print(f"\r\x1b[2K{self.line()[:110]}", end=end, file=stream(), flush=True)
+        else:
+            print(self.line(), file=stream(), flush=True)
+
+    def close(self) -> None:
+        """Leave the line as it stands (on a terminal it is cleared: the result follows)."""
+        if self._tty:
+            print("\r\x1b[2K", end="", file=stream(), flush=True)
+
+
+@contextlib.contextmanager
+def progress(title: str, total: float, unit: str, done: float = 0) -> Iterator[Progress]:
+    """Progress of a work of ``total`` units of which ``done`` were done by an earlier run."""
+    shown = Progress(title, total, unit, done)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+def clock(seconds: float) -> str:
+    """``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
