@@ -16,9 +16,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
-    from .cli import VERBS
+_VERBS = ("demo", "run", "extend", "finetune", "evaluate", "report")
 
-    if name in VERBS:
+
+def __getattr__(name: str) -> Any:
+    if name in _VERBS:
         return getattr(importlib.import_module(f"ropewalk.verbs.{name}"), name)
     raise AttributeError(f"module 'ropewalk' has no attribute {name!r}")

@@ -20,7 +20,7 @@ RECORD = "ropewalk.json"
 
 
 def write_atomic(path: Path | str, content: bytes | str) -> Path:
-    """Write ``content`` so that a reader, or a crash, sees the old file or the new one and nothing between."""
+    """Write ``content`` so that a reader, or a crash, sees the old file or the new one, nothing between."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
@@ -63,7 +63,7 @@ def new_directory(path: Path | str) -> Iterator[Path]:
 
 
 def replace_directory(new: Path, path: Path) -> None:
-    """Put the finished directory ``new`` in the place of ``path``; the old one goes only after the new one is in."""
+    """Put the finished directory ``new`` in the place of ``path``; the old one goes last."""
     old: Path | None = None
     if path.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))

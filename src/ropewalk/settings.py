@@ -127,7 +127,7 @@ def parser(cls: type, prog: str, example: str) -> argparse.ArgumentParser:
     )
     hints = get_type_hints(cls)
     for f in _positional_first(cls):
-        kind, many, optional = _kind(hints[f.name])
+        kind, many, _ = _kind(hints[f.name])
         if kind is dict:
             continue
         default = None if f.default is dataclasses.MISSING else f.default
