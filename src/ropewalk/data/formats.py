@@ -1,0 +1,268 @@
+"""Files of text, opened piece by piece: each kind is a list of shards, each shard a stream of blocks.
+
+A *shard* is what can be opened on its own (a text file, a stretch of a JSON-lines file, a row group of a
+Parquet file, a Hub split); a *block* is a list of documents of at most about 16 MB. Nothing larger than
+a block is ever in memory, and nothing is read before it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import UserError
+
+TEXT_KINDS = (".txt", ".md", ".tex", ".py", ".rst")
+LINE_KINDS = (".jsonl", ".json", ".ndjson")
+KINDS = (*TEXT_KINDS, *LINE_KINDS, ".parquet")
+COLUMNS = ("text", "content")
+"""Column names taken without asking; else the only column that holds text; else ``column`` must say."""
+
+BLOCK = 16 << 20
+"""Bytes (characters, for rows) of text in one block."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text: a file, a line, a row. ``name`` says where it came from."""
+
+    name: str
+    text: str
+
+
+class Shard(Protocol):
+    """A part of a source that can be opened without the others."""
+
+    @property
+    def path(self) -> Path | None: ...
+
+    def count(self) -> int | None:
+        """Documents in it, or None when only reading it all would tell."""
+
+    def blocks(self) -> Iterator[list[Document]]:
+        """Its documents in their own order, about 16 MB at a time."""
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A whole file as one document; beyond 64 MB it is cut at line ends into documents of 16 MB.
+
+    Bytes that are not UTF-8 become U+FFFD, so that one bad byte does not end a night's run.
+    """
+
+    path: Path
+    name: str
+
+    def count(self) -> int:
+        size = self.path.stat().st_size
+        return 1 if size <= 4 * BLOCK else -(-size // BLOCK)
+
+    def blocks(self) -> Iterator[list[Document]]:
+        with open(self.path, "rb") as stream:
+            if self.path.stat().st_size <= 4 * BLOCK:
+                data = stream.read()
+                if b"\0" in data[:4096]:
+                    raise UserError(f"{self.path} is binary, not text; give one of {', '.join(KINDS)}")
+                yield [Document(self.name, _decode(data))]
+                return
+            part = 0
+            while data := stream.read(BLOCK):
+                data += stream.readline()
+                yield [Document(f"{self.name}#{part}", _decode(data))]
+                part += 1
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The JSON lines that begin in the bytes [start, stop) of a file; each is an object with a text."""
+
+    path: Path
+    name: str
+    start: int
+    stop: int
+    column: str | None
+
+    def count(self) -> int | None:
+        return sum(bool(line.strip()) for _, line in self._lines())
+
+    def blocks(self) -> Iterator[list[Document]]:
+        found: list[Document] = []
+        for offset, line in self._lines():
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict):
+                raise UserError(
+                    f"{self.path}: the line at byte {offset} is not a JSON object; "
+                    'JSON-lines files hold one {"text": ...} a line'
+                )
+            column = self.column or choose_column(
+                str(self.path), [k for k, v in row.items() if isinstance(v, str)], list(row)
+            )
+            text = _row_text(row.get(column), self.path, column, list(row), column in row)
+            if text:
+                found.append(Document(f"{self.name}#{offset}", text))
+        yield found
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        with open(self.path, "rb") as stream:
+            if self.start:
+                stream.seek(self.start - 1)
+                stream.readline()  # the line that began before; if none did, this reads its newline
+            while (offset := stream.tell()) < self.stop:
+                line = stream.readline()
+                if not line:
+                    return
+                yield offset, line
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """One row group of a Parquet file: one document a row of its text column."""
+
+    path: Path
+    name: str
+    group: int
+    rows: int
+    bytes: int
+    column: str
+
+    def count(self) -> int:
+        return self.rows
+
+    def blocks(self) -> Iterator[list[Document]]:
+        import pyarrow.parquet as pq
+
+        size = max(1, min(self.rows, BLOCK * self.rows // max(1, self.bytes)))
+        row = 0
+        with pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(batch_size=size, row_groups=[self.group], columns=[self.column]):
+                found = []
+                for value in batch.column(0).to_pylist():
+                    if value:
+                        found.append(Document(f"{self.name}#{self.group}.{row}", str(value)))
+                    row += 1
+                yield found
+
+
+@dataclass(frozen=True)
+class HubSplit:
+    """One split of a Hub data set, streamed: ``hub:OWNER/NAME[@CONFIG][:SPLIT]`` (split: train)."""
+
+    name: str
+    repository: str
+    configuration: str | None
+    split: str
+    column: str | None
+    path: None = None
+
+    def count(self) -> None:
+        return None
+
+    def blocks(self) -> Iterator[list[Document]]:
+        stream = self._open()
+        found: list[Document] = []
+        size = 0
+        for number, row in enumerate(stream):
+            column = self.column or choose_column(
+                self.name, [k for k, v in row.items() if isinstance(v, str)], list(row)
+            )
+            text = _row_text(row.get(column), self.name, column, list(row), column in row)
+            if text:
+                found.append(Document(f"{self.name}#{number}", text))
+                size += len(text)
+            if size >= BLOCK:
+                yield found
+                found, size = [], 0
+        yield found
+
+    def _open(self) -> Any:
+        from datasets import load_dataset
+
+        try:
+            return load_dataset(self.repository, self.configuration, split=self.split, streaming=True)
+        except Exception as error:  # the library raises many kinds: offline, absent, gated, no such split
+            reason = str(error).split("\n")[0][:200]
+            raise UserError(f"Hub data set {self.name} cannot be opened: {reason}") from None
+
+
+def open_file(path: Path, name: str, column: str | None) -> list[Shard]:
+    """The shards of one file. Raises UserError: missing, empty, unknown kind, no text column."""
+    if not path.exists():
+        raise UserError(f"no data file {path}")
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        raise UserError(f"data file {path} is of unknown kind {kind or '(none)'}; known: {', '.join(KINDS)}")
+    size = path.stat().st_size
+    if size == 0:
+        raise UserError(f"data file {path} is empty")
+    if kind in TEXT_KINDS:
+        return [TextFile(path, name)]
+    if kind == ".parquet":
+        return _open_parquet(path, name, column)
+    lines: list[Shard] = []
+    for start in range(0, size, BLOCK):
+        lines.append(Lines(path, name, start, min(size, start + BLOCK), column))
+    return lines
+
+
+def choose_column(where: str, texts: list[str], columns: list[str]) -> str:
+    """The column that holds the text: 'text', 'content', or the only one of texts. Raises UserError."""
+    for name in COLUMNS:
+        if name in texts:
+            return name
+    if len(texts) == 1:
+        return texts[0]
+    raise UserError(
+        f"{where} has no text column that can be told ({', '.join(columns) or 'no columns'}); "
+        "name one with --column"
+    )
+
+
+def _open_parquet(path: Path, name: str, column: str | None) -> list[Shard]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, meta = file.schema_arrow, file.metadata
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"data file {path} is not a readable Parquet file ({error})") from None
+    texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    if column is not None and column not in texts:
+        raise UserError(
+            f"{path} has no text column {column!r}; columns: {', '.join(schema.names)} "
+            f"(text: {', '.join(texts) or 'none'})"
+        )
+    column = column or choose_column(str(path), texts, list(schema.names))
+    if meta.num_rows == 0:
+        raise UserError(f"data file {path} is empty (no rows)")
+    index = schema.names.index(column)
+    flat = len(schema.names) == meta.num_columns
+    shards: list[Shard] = []
+    for group in range(meta.num_row_groups):
+        part = meta.row_group(group)
+        size = part.column(index).total_uncompressed_size if flat else part.total_byte_size
+        if part.num_rows:
+            shards.append(RowGroup(path, name, group, part.num_rows, size, column))
+    return shards
+
+
+def _row_text(value: Any, where: Path | str, column: str, columns: list[str], present: bool) -> str:
+    """A row's text; an absent value (null) is the empty text."""
+    if isinstance(value, str):
+        return value
+    if value is None and present:
+        return ""
+    problem = f"is {type(value).__name__}, not text" if present else "is missing"
+    raise UserError(f"{where}: column {column!r} {problem}; columns: {', '.join(columns)}")
+
+
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", errors="replace").replace("\r\n", "\n")
