@@ -1,0 +1,105 @@
+"""Safetensors files without loading them: are they whole, what is in them, what identifies them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..files import sha256
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a checkpoint, sorted: one, or the shards that its index names.
+
+    Raises UserError when there is none (only pickles: no pickle is ever loaded), or when a shard is
+    missing or the index is broken.
+    """
+    if (directory / INDEX).is_file():
+        try:
+            names = set(json.loads((directory / INDEX).read_text())["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise UserError(f"{directory / INDEX} is broken (no weight_map); copy the model again") from None
+        files = [directory / str(name) for name in sorted(names)]
+        for file in files:
+            if file.parent != directory:
+                raise UserError(f"{directory / INDEX} names a file outside its directory: {file}")
+            if not file.is_file():
+                raise UserError(f"{directory}: weights file {file.name} is missing; copy the model again")
+        return files
+    if (directory / SINGLE).is_file():
+        return [directory / SINGLE]
+    others = sorted(p for p in directory.glob("*.safetensors") if p.name != "adapter_model.safetensors")
+    if len(others) == 1:
+        return others
+    if others:
+        raise UserError(
+            f"{directory} has {len(others)} safetensors files but no {INDEX}; copy the model again, whole"
+        )
+    if list(directory.glob("*.bin")) or list(directory.glob("*.pt")) or list(directory.glob("*.pth")):
+        raise UserError(
+            f"{directory} has its weights only as pickles (.bin, .pt), and no pickle is ever loaded: "
+            "convert them to safetensors first"
+        )
+    raise UserError(f"{directory} has no weights (no {SINGLE}, no {INDEX})")
+
+
+def read_header(path: Path) -> dict[str, dict[str, Any]]:
+    """Tensor name -> {dtype, shape, data_offsets}, after checking that the file is as long as it says.
+
+    Raises UserError for a file that is cut off, too long or not safetensors.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as stream:
+        first = stream.read(8)
+        length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
+        if not 2 <= length <= min(size - 8, 100_000_000):
+            raise UserError(f"weights file {path} is cut off or is not safetensors ({size:,} bytes)")
+        try:
+            header = json.loads(stream.read(length))
+            header.pop("__metadata__", None)
+            end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+            for entry in header.values():
+                entry["shape"] = [int(n) for n in entry["shape"]]
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+            raise UserError(f"weights file {path} has a broken header; copy the model again") from None
+    if 8 + length + end != size:
+        raise UserError(
+            f"weights file {path} is corrupt: its header describes {8 + length + end:,} bytes, "
+            f"the file has {size:,}; copy the model again"
+        )
+    return header
+
+
+def check_weights(directory: Path) -> dict[str, dict[str, Any]]:
+    """The headers of all weights files, each checked against its file's size. Raises UserError."""
+    tensors: dict[str, dict[str, Any]] = {}
+    for file in weight_files(directory):
+        tensors.update(read_header(file))
+    if not tensors:
+        raise UserError(f"{directory} has a weights file without a single tensor")
+    return tensors
+
+
+def count_parameters(directory: Path) -> int:
+    """Parameters on the disk; tied ones are stored, and counted, once."""
+    return sum(math.prod(entry["shape"]) for entry in check_weights(directory).values())
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, remembered for as long as the file's size and time stay."""
+    stat = os.stat(path)
+    return _content_hash(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _content_hash(path: str, size: int, modified: int) -> str:
+    return sha256(path)
