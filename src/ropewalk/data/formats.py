@@ -42,6 +42,9 @@ class Shard(Protocol):
     def count(self) -> int | None:
         """Documents in it, or None when only reading it all would tell."""
 
+    def size(self) -> int | None:
+        """About how many bytes of text it holds, without reading it; None when that cannot be told."""
+
     def blocks(self) -> Iterator[list[Document]]:
         """Its documents in their own order, about 16 MB at a time."""
 
@@ -59,6 +62,9 @@ class TextFile:
     def count(self) -> int:
         size = self.path.stat().st_size
         return 1 if size <= 4 * BLOCK else -(-size // BLOCK)
+
+    def size(self) -> int:
+        return self.path.stat().st_size
 
     def blocks(self) -> Iterator[list[Document]]:
         with open(self.path, "rb") as stream:
@@ -88,6 +94,9 @@ class Lines:
     def count(self) -> int | None:
         return sum(bool(line.strip()) for _, line in self._lines())
 
+    def size(self) -> int:
+        return self.stop - self.start
+
     def blocks(self) -> Iterator[list[Document]]:
         found: list[Document] = []
         for offset, line in self._lines():
@@ -102,9 +111,7 @@ class Lines:
                     f"{self.path}: the line at byte {offset} is not a JSON object; "
                     'JSON-lines files hold one {"text": ...} a line'
                 )
-            column = self.column or choose_column(
-                str(self.path), [k for k, v in row.items() if isinstance(v, str)], list(row)
-            )
+            column = self.column or _row_column(row, str(self.path))
             text = _row_text(row.get(column), self.path, column, list(row), column in row)
             if text:
                 found.append(Document(f"{self.name}#{offset}", text))
@@ -136,6 +143,9 @@ class RowGroup:
     def count(self) -> int:
         return self.rows
 
+    def size(self) -> int:
+        return self.bytes
+
     def blocks(self) -> Iterator[list[Document]]:
         import pyarrow.parquet as pq
 
@@ -165,14 +175,15 @@ class HubSplit:
     def count(self) -> None:
         return None
 
+    def size(self) -> None:
+        return None
+
     def blocks(self) -> Iterator[list[Document]]:
         stream = self._open()
         found: list[Document] = []
         size = 0
         for number, row in enumerate(stream):
-            column = self.column or choose_column(
-                self.name, [k for k, v in row.items() if isinstance(v, str)], list(row)
-            )
+            column = self.column or _row_column(row, self.name)
             text = _row_text(row.get(column), self.name, column, list(row), column in row)
             if text:
                 found.append(Document(f"{self.name}#{number}", text))
@@ -252,6 +263,16 @@ def _open_parquet(path: Path, name: str, column: str | None) -> list[Shard]:
         if part.num_rows:
             shards.append(RowGroup(path, name, group, part.num_rows, size, column))
     return shards
+
+
+def _row_column(row: dict[str, Any], where: str) -> str:
+    """The text column by one row, whose text may be null."""
+    known = [name for name in COLUMNS if name in row and (row[name] is None or isinstance(row[name], str))]
+    return (
+        known[0]
+        if known
+        else choose_column(where, [k for k, v in row.items() if isinstance(v, str)], list(row))
+    )
 
 
 def _row_text(value: Any, where: Path | str, column: str, columns: list[str], present: bool) -> str:

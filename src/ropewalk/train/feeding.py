@@ -1,0 +1,227 @@
+"""Windows -> micro-batches on their way into the Trainer, and where in the data each step ended."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.mixture import Mixture
+from ..data.windows import Window
+from .loss import IGNORED
+
+REMEMBERED = 256
+"""Steps of which the data's state is kept: more than a reader can be ahead of the training."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a window becomes a row of a batch.
+
+    packing: "joined": documents follow each other and see each other; "apart": positions begin anew at
+    each document, and attention stays inside it.
+    short_share: share of the micro-batches that are cut into windows of ``original`` tokens, L.
+    skip_to: L' of skip-position training, 0 without: the row's position ids jump ahead so that its
+    ``segments`` pieces span up to L' (PoSE, Zhu et al. 2023, arXiv 2309.10400).
+    """
+
+    packing: Literal["joined", "apart"] = "joined"
+    short_share: float = 0.0
+    original: int = 0
+    skip_to: int = 0
+    segments: int = 2
+    seed: int = 0
+
+
+class Feeder:
+    """What the Trainer takes for its data loader: an endless iterable of micro-batches of tensors.
+
+    micro: rows in a micro-batch.   accumulate: micro-batches in an optimizer step, on each rank.
+    Every rank walks the whole stream and keeps its own micro-batches, so that the data of a step does not
+    depend on the number of ranks.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        layout: Layout,
+        *,
+        micro: int,
+        accumulate: int,
+        rank: int = 0,
+        ranks: int = 1,
+        ahead: int = 0,
+    ) -> None:
+        self._mixture, self._layout = mixture, layout
+        self._micro, self._accumulate, self._rank, self._ranks = micro, accumulate, rank, ranks
+        self._ahead = ahead
+        self._step = self._groups = 0
+        self._states: deque[tuple[int, dict[str, Any]]] = deque(maxlen=REMEMBERED)
+        self._lock = threading.Lock()  # the reader-ahead writes, the Trainer's thread reads
+        self._remember()
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return read_ahead(self._batches(), self._ahead) if self._ahead else self._batches()
+
+    def _batches(self) -> Iterator[dict[str, Tensor]]:
+        while True:
+            for turn in range(self._accumulate):
+                batch = None
+                for rank in range(self._ranks):
+                    windows = [next(self._mixture) for _ in range(self._micro)]
+                    if rank == self._rank:
+                        batch = make_batch(windows, self._layout, self._groups)
+                    self._groups += 1
+                if turn == self._accumulate - 1:
+                    self._step += 1
+                    self._remember()
+                assert batch is not None
+                yield batch
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Where the data stood when optimizer step ``step`` had been fed, as JSON."""
+        with self._lock:
+            return next(state for at, state in self._states if at == step)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self._mixture.restore(state["mixture"])
+        self._step, self._groups = int(state["step"]), int(state["groups"])
+        self._states.clear()
+        self._remember()
+
+    def passes(self, step: int) -> int:
+        """Passes over the data begun by the end of step ``step``."""
+        return int(self.state(step)["passes"])
+
+    def _remember(self) -> None:
+        state = {
+            "mixture": self._mixture.state(),
+            "step": self._step,
+            "groups": self._groups,
+            "passes": self._mixture.passes,
+        }
+        with self._lock:
+            self._states.append((self._step, state))
+
+
+def make_batch(windows: list[Window], layout: Layout, number: int) -> dict[str, Tensor]:
+    """One micro-batch: input_ids and labels (B, T) int64, and position_ids, attention_mask where needed.
+
+    labels[:, t] is the token after input_ids[:, t]; the last of a row has none (`IGNORED`).
+    number: the micro-batch's number from the beginning, from which all its chances are drawn.
+    """
+    ids = torch.from_numpy(np.stack([window.ids for window in windows]))
+    short = is_short(number, layout.short_share)
+    if short and 0 < layout.original < ids.shape[1] and not layout.skip_to:
+        return _short_rows(ids, layout.original)
+    labels = torch.full_like(ids, IGNORED)
+    labels[:, :-1] = ids[:, 1:]
+    batch = {"input_ids": ids, "labels": labels}
+    if layout.skip_to and not short:
+        rng = np.random.default_rng([layout.seed, number])
+        rows = [
+            skipped_positions(ids.shape[1], layout.skip_to, layout.segments, rng) for _ in range(len(ids))
+        ]
+        batch["position_ids"] = torch.from_numpy(np.stack(rows))
+        # Without a mask, transformers takes a jump of the positions for the start of another document.
+        batch["attention_mask"] = torch.ones_like(ids)
+    elif layout.packing == "apart":
+        batch["position_ids"] = torch.from_numpy(
+            np.stack([restarted_positions(ids.shape[1], window.starts) for window in windows])
+        )
+        for row, window in enumerate(windows):
+            ends = [start - 1 for start in window.starts if start > 0]
+            labels[row, ends] = IGNORED
+    return batch
+
+
+def is_short(number: int, share: float) -> bool:
+    """Does micro-batch ``number`` belong to the share? As many of the first n do as n·share, rounded down.
+
+    >>> [is_short(n, 0.25) for n in range(8)]
+    [False, False, False, True, False, False, False, True]
+    """
+    return int((number + 1) * share + 1e-9) > int(number * share + 1e-9)
+
+
+def restarted_positions(length: int, starts: tuple[int, ...]) -> np.ndarray:
+    """(length,) int64 positions that begin anew at each of ``starts`` (and at the row's own begin)."""
+    positions = np.arange(length, dtype=np.int64)
+    origin = np.zeros(length, dtype=np.int64)
+    for start in starts:
+        origin[start:] = start
+    return positions - origin
+
+
+def skipped_positions(length: int, window: int, segments: int, rng: np.random.Generator) -> np.ndarray:
+    """(length,) int64 positions rising from 0 in ``segments`` runs of +1 with jumps, the last < window.
+
+    The cuts between the runs are uniform; the total of the jumps is uniform in [0, window - length] and
+    falls on each jump by uniform cuts again, so that every distance below the window is met.
+    """
+    assert length <= window and 1 <= segments <= length, (length, window, segments)
+    positions = np.arange(length, dtype=np.int64)
+    cuts = np.sort(rng.choice(length - 1, segments - 1, replace=False)) + 1
+    total = int(rng.integers(0, window - length + 1))
+    jumps = np.sort(rng.integers(0, total + 1, segments - 1))
+    if segments > 1:
+        jumps[-1] = total
+    for cut, jump in zip(cuts, np.diff(jumps, prepend=0)):
+        positions[cut:] += jump
+    return positions
+
+
+def _short_rows(ids: Tensor, original: int) -> dict[str, Tensor]:
+    """(B, T) cut into rows of at most ``original`` tokens, equally long; the filling is not scored."""
+    pieces = -(-ids.shape[1] // original)
+    length = -(-ids.shape[1] // pieces)
+    padded = torch.zeros((len(ids), pieces * length), dtype=torch.int64)
+    padded[:, : ids.shape[1]] = ids
+    scored = torch.zeros_like(padded, dtype=torch.bool)
+    scored[:, : ids.shape[1]] = True
+    rows, real = padded.view(-1, length), scored.view(-1, length)
+    labels = torch.full_like(rows, IGNORED)
+    labels[:, :-1] = torch.where(real[:, 1:], rows[:, 1:], IGNORED)
+    return {"input_ids": rows, "labels": labels}
+
+
+def read_ahead(batches: Iterator[dict[str, Tensor]], depth: int) -> Iterator[dict[str, Tensor]]:
+    """The same batches, made by a thread up to ``depth`` ahead: tokenising beside the accelerator's work."""
+    ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def put(item: Any) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put(batch)
+                if stop.is_set():
+                    return
+        except BaseException as error:  # handed to the consumer, which raises it
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="read-ahead")
+    thread.start()
+    try:
+        while True:
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join(timeout=10)

@@ -1,0 +1,162 @@
+"""transformers' Trainer with our loss, our data and our checkpoints, by its public hooks."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+
+from .. import console
+from ..errors import UserError
+from .feeding import Feeder
+from .keeping import Keeper, step_of
+from .loss import LossModel
+from .rates import schedule_factor
+
+
+class WindowTrainer(Trainer):
+    """Trains a `LossModel` on a `Feeder`'s batches.
+
+    The weights of a checkpoint are loaded by `load_weights` before this is built; the Trainer restores
+    optimizer, schedule, random generators and its own state from the same checkpoint.
+    """
+
+    def __init__(self, *, model: LossModel, args: TrainingArguments, feeder: Feeder, schedule: dict) -> None:
+        super().__init__(model=model, args=args)
+        self._feeder, self._schedule = feeder, schedule
+        self._step_loss: Tensor | None = None
+
+    def get_train_dataloader(self) -> Any:
+        return self._feeder
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self.lr_scheduler is None:
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer, lambda step: schedule_factor(step, **self._schedule)
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._step_loss = loss if self._step_loss is None else self._step_loss + loss
+        return loss
+
+    def take_step_loss(self) -> float:
+        """The loss of the micro-batches since the last call, which is the optimizer step's."""
+        assert self._step_loss is not None
+        loss, self._step_loss = float(self._step_loss), None
+        return loss
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the transformers model itself (or its adapter): a plain checkpoint, no pickles."""
+        directory = output_dir or self.args.output_dir
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False).model
+        if self.args.should_save:
+            Path(directory).mkdir(parents=True, exist_ok=True)
+            model.save_pretrained(directory)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Nothing: `load_weights` did, with every name checked."""
+
+
+def load_weights(model: Any, checkpoint: Path) -> None:
+    """Load a training checkpoint's weights into the model that it was written from.
+
+    Raises AssertionError when a name is in one and not in the other (tied weights are written once).
+    """
+    adapter = checkpoint / "adapter_model.safetensors"
+    if adapter.is_file():
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, load_file(adapter))
+        return
+    state: dict[str, Tensor] = {}
+    for file in sorted(checkpoint.glob("*.safetensors")):
+        state.update(load_file(file))
+    found = model.load_state_dict(state, strict=False)
+    tied = set(model.all_tied_weights_keys)
+    assert not found.unexpected_keys, found.unexpected_keys
+    assert set(found.missing_keys) <= tied, set(found.missing_keys) - tied
+    model.tie_weights()
+
+
+class Watch(TrainerCallback):
+    """Between the Trainer's steps: is the loss finite, is a stop asked for, what is shown and kept."""
+
+    def __init__(
+        self, trainer: WindowTrainer, feeder: Feeder, keeper: Keeper, shown: console.Progress, tokens: int
+    ) -> None:
+        self.trainer, self.feeder, self.keeper = trainer, feeder, keeper
+        self.shown, self.tokens = shown, tokens
+        self.stop: signal.Signals | None = None
+        self.passes = 0
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop before a loss or gradient that is not finite reaches the weights."""
+        loss = self.trainer.take_step_loss()
+        gradients = [p.grad for p in self.trainer.model.parameters() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient is {norm} (loss {loss:.3f})"
+        kept = self.keeper.checkpoints()
+        where = f"the checkpoint of step {step_of(kept[0]):,} is kept" if kept else "nothing was saved yet"
+        raise UserError(
+            f"{what} in step {state.global_step + 1:,}: stopped before the optimizer step; {where}; "
+            "lower --rate, or look at the data"
+        )
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            note = f"step {state.global_step:,}/{state.max_steps:,}, loss {logs['loss']:.3f}"
+            self.shown.advance(self.tokens, note)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        passes = self.feeder.passes(state.global_step)
+        if passes > max(1, self.passes):
+            console.say(f"step {state.global_step:,}: pass {passes} over the data begins")
+        self.passes = passes
+        if self.stop is not None:
+            control.should_save = control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer.accelerator.wait_for_everyone()
+        if state.is_world_process_zero:
+            self.keeper.seal(state.global_step, self.feeder.state(state.global_step))
+        self.trainer.accelerator.wait_for_everyone()
+
+
+@contextlib.contextmanager
+def stops_gently(watch: Watch) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the training behind the current step, saved; a second Ctrl-C ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, _: Any) -> None:
+        if watch.stop is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        watch.stop = signal.Signals(number)
+        console.say("stopping behind this step, saved" + (" (Ctrl-C again: at once)" if number == 2 else ""))
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def require_causal_model(model: Any) -> None:
+    """Assert that what is trained is a transformers model with an output head."""
+    assert isinstance(model, PreTrainedModel), type(model)
