@@ -71,9 +71,9 @@ def paired_difference(
     if not len(sums_a) == len(sums_b) == len(counts):
         raise ValueError(f"{len(sums_a)}, {len(sums_b)} and {len(counts)} documents cannot be paired")
     differences = [b - a for a, b in zip(sums_a, sums_b)]
-    interval = document_interval(differences, counts, seed, confidence) or (None, None)
+    low, high = document_interval(differences, counts, seed, confidence) or (None, None)
     total = math.fsum(counts)
-    return Difference(math.fsum(differences) / total, *interval, len(counts), int(total))
+    return Difference(math.fsum(differences) / total, low, high, len(counts), int(total))
 
 
 def student_quantile(p: float, degrees: int) -> float:

@@ -1,0 +1,150 @@
+"""Passkey retrieval (the paper's Table 4): how far back does the model find five digits?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..console import progress
+from ..data.passkey import PasskeyPrompts, Prompt, draw_keys
+from ..metrics.intervals import wilson
+from ..metrics.retrieval import PAPER_RATE, first_digits, k_max
+from ..model.lm import LanguageModel
+from ..results.cells import Cells
+
+NAME = "passkey"
+
+
+@dataclass(frozen=True)
+class PasskeySettings:
+    """The paper's: 32 distances evenly spaced up to ``target`` tokens, ten fresh keys at each.
+
+    grid: instead, prompts of ``lengths`` lengths up to the target with the key at ``depths`` depths.
+    """
+
+    target: int
+    distances: int = 32
+    runs: int = 10
+    seed: int = 0
+    grid: bool = False
+    lengths: int = 8
+    depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def data(settings: PasskeySettings) -> list[dict[str, Any]]:
+    """Nothing is read: the prompts are made from the seed."""
+    del settings
+    return []
+
+
+def run(lm: LanguageModel, settings: PasskeySettings, cells: Cells) -> dict[str, Any]:
+    """One row a distance (or, with ``grid``, a length and depth), and k_max."""
+    maker = PasskeyPrompts(lm, settings.target)
+    places = _grid(maker, settings) if settings.grid else _distances(settings)
+    done = sum(cells.get(cell) is not None for cell, _, _ in places)
+    rows = []
+    with progress("  passkey", len(places), "places", done) as shown:
+        for cell, nominal, depth in places:
+            row = cells.get(cell)
+            if row is None:
+                keys = draw_keys(settings.runs, f"{settings.seed}/{cell}")
+                if settings.grid:
+                    prompts = [maker.at_depth(nominal, depth, key) for key in keys]
+                else:
+                    prompts = [maker.at_distance(nominal, key) for key in keys]
+                row = _row(lm, prompts, maker.room, nominal, depth, settings)
+                cells.put(cell, row)
+                shown.advance(1, f"{row['right']}/{row['n']} at {nominal:,} tokens")
+            rows.append(row)
+    return {
+        "protocol": _protocol(lm, maker, settings),
+        "data": [],
+        "rows": rows,
+        "summary": _grid_summary(rows, settings) if settings.grid else _summary(rows, settings),
+    }
+
+
+def _distances(settings: PasskeySettings) -> list[tuple[str, int, float]]:
+    steps = range(1, settings.distances + 1)
+    ks = sorted({max(1, round(i * settings.target / settings.distances)) for i in steps})
+    return [(f"distance/{k}", k, 0.0) for k in ks]
+
+
+def _grid(maker: PasskeyPrompts, settings: PasskeySettings) -> list[tuple[str, int, float]]:
+    steps = range(1, settings.lengths + 1)
+    lengths = sorted({max(maker.shortest, i * settings.target // settings.lengths) for i in steps})
+    return [(f"grid/{length}/{depth}", length, depth) for length in lengths for depth in settings.depths]
+
+
+def _row(
+    lm: LanguageModel,
+    prompts: list[Prompt],
+    room: int,
+    nominal: int,
+    depth: float,
+    settings: PasskeySettings,
+) -> dict[str, Any]:
+    by_length: dict[int, list[Prompt]] = {}
+    for prompt in prompts:  # all of one length, unless the keys' own tokens leave no room for filler
+        by_length.setdefault(len(prompt.ids), []).append(prompt)
+    right = 0
+    for same in by_length.values():
+        answers = lm.generate(torch.tensor([prompt.ids for prompt in same]), room)
+        texts = [lm.decode(answer.tolist()) for answer in answers]
+        right += sum(first_digits(text) == prompt.key for text, prompt in zip(texts, same))
+    low, high = wilson(right, len(prompts))
+    real = max(prompt.distance for prompt in prompts)
+    return {
+        "distance": real if settings.grid else nominal,
+        "real_distance": real,
+        "length": max(by_length),
+        "depth": depth,
+        "right": right,
+        "n": len(prompts),
+        "rate": right / len(prompts),
+        "low": low,
+        "high": high,
+    }
+
+
+def _summary(rows: list[dict[str, Any]], settings: PasskeySettings) -> dict[str, Any]:
+    rates = [(row["distance"], row["rate"]) for row in rows]
+    return {
+        "k_max": k_max(rates),
+        "k_90": k_max(rates, 0.9),
+        "grid": settings.target / settings.distances,
+        "target": settings.target,
+        "right": sum(row["right"] for row in rows),
+        "n": sum(row["n"] for row in rows),
+    }
+
+
+def _grid_summary(rows: list[dict[str, Any]], settings: PasskeySettings) -> dict[str, Any]:
+    """The largest length at which, as at every shorter one, 90 % are right over all depths."""
+    lengths: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        lengths.setdefault(row["length"], []).append(row)
+    rates = [(k, sum(r["right"] for r in g) / sum(r["n"] for r in g)) for k, g in lengths.items()]
+    return {
+        "length_90": k_max(rates, 0.9),
+        "by_length": [{"length": length, "rate": rate} for length, rate in sorted(rates)],
+        "target": settings.target,
+        "right": sum(row["right"] for row in rows),
+        "n": sum(row["n"] for row in rows),
+    }
+
+
+def _protocol(lm: LanguageModel, maker: PasskeyPrompts, settings: PasskeySettings) -> dict[str, Any]:
+    return {
+        "name": "length-depth" if settings.grid else "paper",
+        "runs": settings.runs,
+        "decoding": "greedy",
+        "scored": "first five digits of the answer",
+        "answer_tokens": maker.room,
+        "bos": "none" if lm.bos is None else "in front",
+        "k_max": f"largest k with at least {PAPER_RATE:.0%} right at every distance up to it",
+        "interval": "95 %, Wilson",
+        "target": settings.target,
+    }

@@ -1,0 +1,162 @@
+"""Perplexity by context size (the paper's Tables 1 and 2): sliding windows, stride 256, each token once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..data.text import describe
+from ..metrics.intervals import document_interval
+from ..metrics.perplexity import Stratum, choose_windows, perplexity, sampled_interval
+from ..metrics.windows import Window, windows
+from ..model.lm import LanguageModel
+from ..results.cells import Cells
+from .texts import Text, read_texts, read_windows, total
+
+NAME = "perplexity"
+
+
+@dataclass(frozen=True)
+class PerplexitySettings:
+    """One group of documents at one or more context sizes.
+
+    contexts: tokens the model sees, each a row.  stride: S, tokens.  protocol: see metrics/windows.py.
+    documents: read only the first so many that are long enough.  cut: only the first tokens of each.
+    sample: share of each document's windows to read, 0 … 1.  most_windows: read at most about so many
+    windows a context, sampled likewise. Both None: read all.
+    """
+
+    group: str
+    sources: tuple[str, ...]
+    contexts: tuple[int, ...]
+    stride: int = 256
+    protocol: str = "sliding"
+    sample: float | None = None
+    most_windows: int | None = None
+    documents: int | None = None
+    cut: int | None = None
+    column: str | None = None
+    seed: int = 0
+
+
+def data(settings: PerplexitySettings) -> list[dict[str, Any]]:
+    """The "data" blocks: what is read, with hashes."""
+    return [{"group": settings.group, **block} for block in describe(settings.sources)]
+
+
+def run(lm: LanguageModel, settings: PerplexitySettings, cells: Cells) -> dict[str, Any]:
+    """One row a context size; the summary keeps each document's loss, for paired comparisons."""
+    texts = read_texts(
+        lm,
+        settings.sources,
+        at_least=max(settings.contexts),
+        documents_wanted=settings.documents,
+        cut=settings.cut,
+        column=settings.column,
+    )
+    rows, by_context = [], {}
+    for context in settings.contexts:
+        row, documents = context_row(lm, texts, context, settings, cells)
+        rows.append(row)
+        by_context[str(context)] = documents
+    return {
+        "protocol": _protocol(lm, settings),
+        "data": data(settings),
+        "rows": rows,
+        "summary": {
+            "documents": [text.name for text in texts],
+            "tokens": [len(text.ids) for text in texts],
+            "by_document": by_context,
+        },
+    }
+
+
+def context_row(
+    lm: LanguageModel, texts: Sequence[Text], context: int, settings: PerplexitySettings, cells: Cells
+) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """(the row of one context size, {"loss": [nats of each document], "n": [tokens of each]})."""
+    every = [
+        windows(settings.protocol, len(text.ids), context, settings.stride, lm.bos is not None)
+        for text in texts
+    ]
+    chosen, sampled = _choose(every, settings)
+    jobs = [(i, every[i][j]) for i, kept in enumerate(chosen) for j in kept]
+    found = read_windows(lm, texts, jobs, _sum, cells, f"{settings.group} {context}", settings.stride)
+    losses: list[list[float]] = [[] for _ in texts]
+    for (i, _), value in zip(jobs, found):
+        losses[i].append(value)
+    kept = [[every[i][j] for j in kept] for i, kept in enumerate(chosen)]
+    if settings.protocol == "window-mean":
+        sums = [total([x / w.scored for x, w in zip(a, b)]) for a, b in zip(losses, kept)]
+        counts = [len(a) for a in kept]
+    else:
+        strata = [_stratum(a, b, c) for a, b, c in zip(losses, kept, every)]
+        sums = [a[0] + s.estimate for a, s in zip(losses, strata)]
+        counts = [sum(w.scored for w in ws) for ws in every]
+    loss = total(sums) / sum(counts)
+    row: dict[str, Any] = {
+        "data": settings.group,
+        "context": context,
+        "stride": settings.stride,
+        "perplexity": perplexity(loss),
+        "loss": loss,
+        "n": sum(w.scored for _, w in jobs),
+        "windows": len(jobs),
+        "documents": len(texts),
+        "sampled": sampled,
+        **_interval("", document_interval(sums, counts, settings.seed)),
+    }
+    if sampled:
+        row["of_windows"] = sum(map(len, every))
+        sure = total([a[0] for a in losses])
+        row |= _interval("sample_", sampled_interval(sure, strata, sum(counts)))
+    return row, {"loss": sums, "n": [float(n) for n in counts]}
+
+
+def _sum(losses: Any, window: Window) -> float:
+    return float(losses.sum())
+
+
+def _choose(every: Sequence[Sequence[Window]], settings: PerplexitySettings) -> tuple[list[list[int]], bool]:
+    """For each document the windows to read (its first always), and whether any is left out."""
+    rest = [len(ws) - 1 for ws in every]
+    share = 1.0
+    if settings.sample is not None:
+        share = settings.sample
+    elif settings.most_windows is not None:
+        spare = settings.most_windows - len(every)
+        share = min(1.0, max(1e-9, spare / max(1, sum(rest))))
+    if share >= 1 or settings.protocol != "sliding":
+        return [list(range(len(ws))) for ws in every], False
+    drawn = choose_windows(rest, share, settings.seed)
+    sampled = any(len(d) < r for d, r in zip(drawn, rest))
+    return [[0, *(j + 1 for j in d)] for d in drawn], sampled
+
+
+def _stratum(losses: Sequence[float], kept: Sequence[Window], every: Sequence[Window]) -> Stratum:
+    """A document's windows after its first."""
+    return Stratum(
+        loss=losses[1:],
+        tokens=[w.scored for w in kept[1:]],
+        windows=len(every) - 1,
+        all_tokens=sum(w.scored for w in every[1:]),
+    )
+
+
+def _interval(prefix: str, interval: tuple[float, float] | None) -> dict[str, float | None]:
+    low, high = (None, None) if interval is None else map(perplexity, interval)
+    return {f"{prefix}low": low, f"{prefix}high": high}
+
+
+def _protocol(lm: LanguageModel, settings: PerplexitySettings) -> dict[str, Any]:
+    return {
+        "name": settings.protocol,
+        "stride": settings.stride,
+        "bos": "none" if lm.bos is None else "in front of every window",
+        "documents": settings.documents,
+        "cut": settings.cut,
+        "sample": settings.sample,
+        "most_windows": settings.most_windows,
+        "interval": "95 %, documents drawn anew (bootstrap, 4,000)",
+    }

@@ -1,0 +1,133 @@
+"""The documents that an evaluation reads, as token ids; and the losses of windows of them, cell by cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..console import progress, say
+from ..data.text import documents
+from ..errors import UserError
+from ..metrics.windows import Window
+from ..model.lm import LanguageModel
+from ..results.cells import Cells
+
+
+@dataclass(frozen=True)
+class Text:
+    """One document: its name and its token ids, without BOS."""
+
+    name: str
+    ids: torch.Tensor
+
+
+def read_texts(
+    lm: LanguageModel,
+    sources: Sequence[str],
+    *,
+    at_least: int,
+    documents_wanted: int | None = None,
+    cut: int | None = None,
+    column: str | None = None,
+) -> list[Text]:
+    """The first documents of ``sources`` with at least ``at_least`` tokens (a BOS counted).
+
+    documents_wanted: how many, None for all.  cut: keep only the first tokens of each, None for all.
+    A document that is too short is left out, so that every context size scores the same tokens.
+    Raises UserError when none is long enough.
+    """
+    found: list[Text] = []
+    short, longest = 0, 0
+    for document in documents(sources, column):
+        if documents_wanted is not None and len(found) >= documents_wanted:
+            break
+        ids = _encode(lm, document.text, cut)
+        if len(ids) + (lm.bos is not None) < at_least:
+            short, longest = short + 1, max(longest, len(ids))
+            continue
+        found.append(Text(document.name, torch.tensor(ids)))
+    if not found:
+        raise UserError(
+            f"no document of {' '.join(sources)} has {at_least:,} tokens (the longest of {short} has "
+            f"{longest:,}); choose longer documents or a smaller context"
+        )
+    if short:
+        say(f"  {short} documents shorter than {at_least:,} tokens left out, {len(found)} kept")
+    return found
+
+
+def _encode(lm: LanguageModel, text: str, cut: int | None) -> list[int]:
+    if cut is not None and len(text) > 16 * cut:  # the start alone will do: tokens are local
+        ids = lm.encode(text[: 16 * cut])
+        if len(ids) >= cut + 64:
+            return ids[:cut]
+    return lm.encode(text)[:cut]
+
+
+def window_ids(lm: LanguageModel, text: Text, window: Window) -> torch.Tensor:
+    """The tokens that the model is given for a window: its BOS, when it has one, and the document's."""
+    ids = text.ids[window.start : window.stop]
+    return ids if lm.bos is None else torch.cat([torch.tensor([lm.bos]), ids])
+
+
+def read_windows(
+    lm: LanguageModel,
+    texts: Sequence[Text],
+    jobs: Sequence[tuple[int, Window]],
+    reduce: Callable[[torch.Tensor, Window], Any],
+    cells: Cells,
+    label: str,
+    rows_together: int,
+) -> list[Any]:
+    """What ``reduce`` makes of the losses of each job's scored tokens, in the order of the jobs.
+
+    jobs: (index of a text, window).  reduce: (losses (scored,) float64 nats, window) -> a JSON value.
+    label: names the cells and the progress line, such as "books 8192".
+    rows_together: windows that score at most so many tokens go through together (the stride).
+    Windows of one shape are batched across documents; a cell holds as many as take some seconds.
+    """
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for number, (_, window) in enumerate(jobs):
+        length = window.stop - window.start + (lm.bos is not None)
+        rows = window.scored if window.scored > rows_together else min(rows_together, length - 1)
+        shapes.setdefault((length, rows), []).append(number)
+    batches = []
+    for (length, rows), members in shapes.items():
+        size = max(1, (1 << 16 if lm.device == "cpu" else 1 << 19) // length)
+        for at in range(0, len(members), size):
+            batches.append((f"{label}/{length}/{rows}/{at}", rows, members[at : at + size]))
+    found: list[Any] = [None] * len(jobs)
+    done = sum(len(members) for cell, _, members in batches if cells.get(cell) is not None)
+    with progress(f"  {label}", len(jobs), "windows", done) as shown:
+        for cell, rows, members in batches:
+            values = cells.get(cell)
+            if values is None:
+                stacked = torch.stack([window_ids(lm, texts[jobs[i][0]], jobs[i][1]) for i in members])
+                losses = -lm.log_probs(stacked, rows).double()
+                _require_finite(losses, texts[jobs[members[0]][0]], lm)
+                values = [
+                    reduce(losses[row, rows - jobs[i][1].scored :], jobs[i][1])
+                    for row, i in enumerate(members)
+                ]
+                cells.put(cell, values)
+                shown.advance(len(members))
+            for i, value in zip(members, values):
+                found[i] = value
+    return found
+
+
+def _require_finite(losses: torch.Tensor, text: Text, lm: LanguageModel) -> None:
+    if not bool(torch.isfinite(losses).all()):
+        raise UserError(
+            f"{lm.name} gives a loss that is not finite at or after document {text.name} in {lm.dtype}; "
+            "try --dtype float32, else its weights are broken"
+        )
+
+
+def total(values: Sequence[float]) -> float:
+    """A sum that does not depend on the order of its terms."""
+    return math.fsum(values)

@@ -1,0 +1,247 @@
+"""A language model as the evaluations see it: token log-probabilities, greedy answers, text to tokens."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from . import attention
+from .load import load_config, load_model, load_tokenizer, model_block
+from .quiet import quiet
+
+
+class LanguageModel(Protocol):
+    """What an evaluation may ask; ten lines fake it in a test."""
+
+    name: str
+    window: int  # L, or L' of an extended checkpoint, tokens
+    bos: int | None  # the BOS id when the tokenizer puts one in front, else None
+    vocab: int  # rows of the output head
+    device: str
+    dtype: str
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, no special tokens added."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+
+    def log_probs(self, windows: Tensor, scored: int) -> Tensor:
+        """log p of the last ``scored`` tokens of each window, given all before: (B, T) -> (B, scored)."""
+
+    def generate(self, prompts: Tensor, new_tokens: int) -> Tensor:
+        """The ``new_tokens`` likeliest tokens after each prompt, one by one: (B, T) -> (B, new_tokens)."""
+
+    def describe(self) -> dict[str, Any]:
+        """The "model" block of a results file."""
+
+
+class TransformersLM:
+    """`LanguageModel` of a checkpoint directory.
+
+    Any number of windows or prompts may be given at once: they are computed in batches as large as the
+    memory takes. The first batch follows an estimate; when memory runs out it is halved, and the size
+    that worked is kept.
+
+    device: "cpu", "cuda", "cuda:1".  dtype: of the weights; losses are float32 always.
+    compiled: torch.compile the decoder layers (GPU; pays when minutes of windows are waiting).
+    kernel: an attention kernel of `attention.KERNELS`, "torch" for torch's choice, None to measure.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        device: str = "cpu",
+        dtype: str = "float32",
+        *,
+        name: str | None = None,
+        compiled: bool = False,
+        kernel: str | None = None,
+    ) -> None:
+        self.tokenizer = load_tokenizer(path)
+        self.block = model_block(path, name)
+        self.name, self.window = self.block["name"], self.block["window"]
+        self.vocab = int(load_config(path).get_text_config().vocab_size)
+        self.bos = _bos(self.tokenizer)
+        self.path, self.device, self.dtype = path, device, dtype
+        self.kernels: dict[int, str] = {}
+        self._fixed_kernel, self._compiled = kernel, compiled
+        self._limits: dict[tuple[str, int], int] = {}
+
+    @cached_property
+    def model(self) -> Any:
+        """The weights in memory: loaded when first needed, after the texts were read and checked."""
+        model = load_model(self.path, dtype=self.dtype, device=self.device)
+        if self._compiled:
+            for layer in getattr(model.base_model, "layers", [model.base_model]):
+                layer.compile(dynamic=False)
+        return model
+
+    @property
+    def on_gpu(self) -> bool:
+        """Does the model lie on a CUDA device?"""
+        return self.device.startswith("cuda")
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, no special tokens added."""
+        with quiet():
+            return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def describe(self) -> dict[str, Any]:
+        """The "model" block of a results file."""
+        return dict(self.block)
+
+    def log_probs(self, windows: Tensor, scored: int) -> Tensor:
+        """See `LanguageModel.log_probs`; float32 on the CPU.
+
+        Only the rows that are scored go through the output head, and those in chunks: with a vocabulary
+        of 49,152 the full logits of one window of 32,768 tokens are 6.4 GB in float32.
+        """
+        assert 1 <= scored < windows.shape[1], f"{scored} scored tokens in windows of {windows.shape[1]}"
+        return self._in_parts(windows, "score", lambda part: self._score(part, scored))
+
+    def generate(self, prompts: Tensor, new_tokens: int) -> Tensor:
+        """See `LanguageModel.generate`: one pass over the prompts, then token by token from the cache."""
+        assert new_tokens >= 1
+        return self._in_parts(prompts, "generate", lambda part: self._greedy(part, new_tokens))
+
+    @torch.inference_mode()
+    def _score(self, windows: Tensor, scored: int) -> Tensor:
+        ids = windows.to(self.device)
+        targets = ids[:, -scored:].reshape(-1)
+        with attention.kernel(self._kernel_for(ids)):
+            if not self._plain_head:
+                logits = self._logits(ids, scored + 1)[:, :-1]
+                losses = _losses(logits.reshape(len(targets), -1), targets)
+            else:
+                hidden = self._hidden(ids)[:, -scored - 1 : -1].reshape(len(targets), -1)
+                head = self.model.get_output_embeddings()
+                rows = max(1, (1 << 28 if self.on_gpu else 1 << 22) // self.vocab)
+                pieces = [
+                    _losses(head(hidden[i : i + rows]), targets[i : i + rows])
+                    for i in range(0, len(targets), rows)
+                ]
+                losses = torch.cat(pieces)
+        return -losses.reshape(len(ids), scored).cpu()
+
+    @torch.inference_mode()
+    def _greedy(self, prompts: Tensor, new_tokens: int) -> Tensor:
+        ids = prompts.to(self.device)
+        with attention.kernel(self._kernel_for(ids)):
+            out = self.model(input_ids=ids, use_cache=True, **self._keep(1))
+        found = [out.logits[:, -1].argmax(-1)]
+        for _ in range(new_tokens - 1):
+            out = self.model(
+                input_ids=found[-1][:, None], past_key_values=out.past_key_values, use_cache=True
+            )
+            found.append(out.logits[:, -1].argmax(-1))
+        return torch.stack(found, dim=1).cpu()
+
+    def _hidden(self, ids: Tensor) -> Tensor:
+        """The last hidden states (B, T, hidden). No mask is given, so attention takes its causal kernel."""
+        return self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+
+    def _logits(self, ids: Tensor, keep: int) -> Tensor:
+        return self.model(input_ids=ids, use_cache=False, **self._keep(keep)).logits[:, -keep:]
+
+    def _keep(self, rows: int) -> dict[str, int]:
+        takes = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        return {"logits_to_keep": rows} if takes else {}
+
+    @cached_property
+    def _plain_head(self) -> bool:
+        """Are the logits the output head of the last hidden states, and nothing more?
+
+        Some families scale or cap them (Granite, Gemma 2, Cohere); those go through the whole model.
+        """
+        ids = torch.arange(8, device=self.device)[None] % self.vocab
+        with torch.inference_mode():
+            plain = self.model.get_output_embeddings()(self._hidden(ids)).float()
+            return torch.allclose(plain, self._logits(ids, 8).float(), rtol=1e-2, atol=1e-2)
+
+    def _kernel_for(self, ids: Tensor) -> str:
+        """The attention kernel for windows of about this length: measured once on the GPU, then kept."""
+        length = ids.shape[1]
+        if self._fixed_kernel is not None:
+            return self._fixed_kernel
+        if not self.on_gpu or length < 1024:
+            return "torch"
+        size = 1 << (length.bit_length() - 1)
+        if size not in self.kernels:
+            one = ids[:1]
+            self.kernels[size], _ = attention.fastest(lambda: self._hidden(one))
+        return self.kernels[size]
+
+    def _in_parts(self, rows: Tensor, kind: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Compute ``rows`` (B, T) in parts as even as can be, each as large as memory allows."""
+        length = rows.shape[1]
+        limit = self._limits.get((kind, length)) or self._estimate(kind, length)
+        done: list[Tensor] = []
+        at = 0
+        while at < len(rows):
+            parts = -(-(len(rows) - at) // limit)
+            size = -(-(len(rows) - at) // parts)
+            try:
+                done.append(compute(rows[at : at + size]))
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                limit = size // 2
+            else:
+                at += size
+                continue
+            if self.on_gpu:  # outside the handler: the error holds the tensors of the failed pass
+                torch.cuda.empty_cache()
+            if limit < 1:
+                raise UserError(
+                    f"one window of {length:,} tokens does not fit the memory of {self.device} in "
+                    f"{self.dtype}; choose a smaller context, bfloat16 or a larger device"
+                )
+            self._limits[kind, length] = limit
+        return torch.cat(done)
+
+    def _estimate(self, kind: str, length: int) -> int:
+        """Windows in a first batch: enough tokens to fill the device, and what should fit its memory."""
+        if not self.on_gpu:
+            return max(1, 8192 // length)
+        config = self.model.config.get_text_config()
+        layers, hidden = config.num_hidden_layers, config.hidden_size
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
+        size = 4 if self.dtype == "float32" else 2
+        token = size * (12 * hidden + 4 * (getattr(config, "intermediate_size", None) or 4 * hidden))
+        if kind == "generate":
+            token += size * layers * 2 * heads * head_dim
+        free, _ = torch.cuda.mem_get_info(self.device)
+        free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return max(1, min(1 << 17, int(0.8 * free / token)) // length)
+
+
+def _losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of each row in float32: (n, V), (n,) -> (n,)."""
+    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def _bos(tokenizer: Any) -> int | None:
+    """The BOS id when the tokenizer itself puts it in front of a text: then the model was trained so."""
+    ids = tokenizer("a")["input_ids"]
+    bos = tokenizer.bos_token_id
+    return bos if bos is not None and ids[:1] == [bos] else None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return any(s in text for s in ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "ALLOC_FAILED"))

@@ -1,0 +1,374 @@
+"""`ropewalk evaluate`: chosen evaluations of one checkpoint, one results file each.
+
+Every evaluation is a module of `ropewalk.evals` with ``NAME``, a frozen settings class, ``data(settings)``
+and ``run(lm, settings, cells)``. The table `EVALUATIONS` says which of them the flags ask for; all else
+here (what is done already, resuming, the results file) is the same for each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..console import say, table
+from ..errors import UserError
+from ..files import fingerprint, locked
+from ..settings import option, tokens, verb
+
+EXAMPLE = """ropewalk evaluate longer-model --perplexity books=test.parquet --passkey --out results
+  ropewalk evaluate original-model --passkey --target 32k --out results"""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a checkpoint: perplexity by context size, passkey retrieval and more, each with intervals.
+
+    One results file is written for each evaluation. The same command again does nothing when nothing
+    changed, and goes on where it stopped when it was interrupted.
+    """
+
+    model: str = option(help="checkpoint directory, Hub id, 'embedded'", positional=True)
+    perplexity: tuple[str, ...] = option(
+        (), help="sliding-window perplexity on these texts; NAME=FILE begins a group with its own results"
+    )
+    passkey: bool = option(False, help="passkey retrieval at 32 distances, 10 keys each")
+    passkey_grid: bool = option(False, help="passkey retrieval by length and depth (heat map)")
+    position_loss: tuple[str, ...] = option((), help="loss by position in the window on these texts")
+    contexts: tuple[int, ...] = option(
+        (), help="context sizes, tokens (default: powers of two from 2048 to the window)", parse=tokens
+    )
+    target: int | None = option(
+        None, help="window L' to test up to, also beyond the model's own (default: its window)", parse=tokens
+    )
+    stride: int = option(256, help="stride S of the sliding window, tokens", parse=tokens)
+    protocol: Literal["sliding", "window-mean", "overlap", "truncate"] = option(
+        "sliding", help="perplexity protocol; the others are for comparing with other people's figures"
+    )
+    sample: float | None = option(None, help="read this share of each document's windows, 0 to 1")
+    windows: int | None = option(None, help="read at most about so many windows a context size")
+    documents: int | None = option(None, help="read the first so many documents that are long enough")
+    cut: int | None = option(None, help="cut documents to their first tokens (paper: 32k)", parse=tokens)
+    column: str | None = option(None, help="text column of JSON and Parquet files (default: found)")
+    seed: int = option(0, help="seed of keys, samples and bootstrap")
+    device: str = option("auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", help="of the weights (default: bfloat16 on a GPU, float32 on the CPU)"
+    )
+    out: str = option("results", help="directory of the results files")
+    name: str | None = option(None, help="what results call the model (default: its directory's name)")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One evaluation to be run: its name, the module that runs it, its settings, a tag for the file name."""
+
+    name: str
+    module: Any
+    settings: Any
+    tag: str = ""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The window of the model, the one before it was extended, and the one to test up to; tokens."""
+
+    window: int
+    original: int
+    target: int
+
+
+@verb(Evaluate)
+def evaluate(settings: Evaluate) -> dict[str, Any]:
+    """Run the evaluations that are not done yet.
+
+    Returns {"results": [paths], "summaries": {file: summary}}.
+    Raises UserError before any weights are loaded when a setting, a model or a text cannot be used.
+    """
+    from ..model.lm import TransformersLM
+    from ..model.load import model_block
+    from ..model.source import resolve
+
+    source = resolve(settings.model)
+    if source.kind == "gguf":
+        raise UserError(
+            f"{settings.model} is a GGUF file; make a checkpoint of it first (ropewalk extend), then evaluate"
+        )
+    name = settings.name or source.name
+    block = model_block(source.path, name)
+    device, dtype = _device(settings)
+    lengths = Lengths(
+        block["window"], block["original_window"] or block["window"], settings.target or block["window"]
+    )
+    works = [work for plan in EVALUATIONS for work in plan(settings, lengths)]
+    if not works:
+        raise UserError("nothing to evaluate: give --perplexity FILES, --passkey or another (see -h)")
+    lm = _Lazy(lambda: TransformersLM(source.path, device, dtype, name=name))
+    paths, summaries = [], {}
+    for work in works:
+        stem = ".".join(filter(None, (_safe(name), work.name, work.tag)))
+        path = Path(settings.out) / f"{stem}.json"
+        with locked(path):
+            result = _one(lm, block, work, path, (device, dtype, settings.seed))
+        paths.append(str(path))
+        summaries[path.name] = result["summary"]
+    return {"results": paths, "summaries": summaries}
+
+
+class _Lazy:
+    """A language model that is opened when the first evaluation needs it: none does when all is done."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make, self._made = make, None
+
+    def __call__(self) -> Any:
+        self._made = self._made or self._make()
+        return self._made
+
+
+def _one(
+    open_lm: Callable[[], Any],
+    block: dict[str, Any],
+    work: Work,
+    path: Path,
+    conditions: tuple[str, str, int],
+) -> dict[str, Any]:
+    """The result of one evaluation: the one that is there for the same inputs, or a new one."""
+    from ..results.cells import Cells
+    from ..results.record import provenance, read_result, write_result
+
+    data = work.module.data(work.settings) if hasattr(work.module, "data") else []
+    device, dtype, seed = conditions
+    versions = provenance(device=device_name(device), dtype=dtype, seed=seed)
+    del versions["commit"]  # a change of the documentation changes no figure
+    inputs = {
+        "evaluation": work.name,
+        "model": block,
+        "settings": dataclasses.asdict(work.settings),
+        "data": data,
+        "versions": versions,
+    }
+    mark = fingerprint(inputs)
+    try:
+        there = read_result(path) if path.exists() else None
+    except UserError as error:
+        say(f"{path} is replaced: {error}")
+        there = None
+    if there is not None and there["provenance"].get("inputs") == mark:
+        say(f"{path.name}: already done for the same model, data and settings")
+        return there
+    say(f"{work.name} of {block['name']} on {versions['device']}, {dtype}")
+    cells = Cells(path.with_name(f".{path.stem}.cells"), inputs)
+    lm = open_lm()
+    found = work.module.run(lm, work.settings, cells)
+    more = {"attention": _attention(lm)} if device != "cpu" else {}
+    result = {
+        "evaluation": work.name,
+        "model": block,
+        **found,
+        "provenance": provenance(device=versions["device"], dtype=dtype, seed=seed, inputs=mark, **more),
+    }
+    write_result(path, result)
+    cells.remove()
+    show(result)
+    say(f"written to {path}")
+    return result
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print a result's rows, and the plain figures of its summary."""
+    rows = result["rows"]
+    names = [key for key, value in rows[0].items() if _is_plain(value) and key not in UNSHOWN] if rows else []
+    title = f"{result['model']['name']}: {result['evaluation']}"
+    table(title, names, [[_number(row.get(key)) for key in names] for row in rows])
+    plain = [f"{key} {_number(value)}" for key, value in result["summary"].items() if _is_plain(value)]
+    if plain:
+        say("  " + ", ".join(plain))
+
+
+UNSHOWN = ("data", "stride", "sampled", "of_windows", "sample_low", "sample_high", "real_distance")
+"""Figures of a row that stand in the results file only, so that the table fits a terminal."""
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, int | float | str)
+
+
+def groups(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Texts by group: ``books=a b math=c`` -> {"books": ("a", "b"), "math": ("c",)}.
+
+    Texts before any ``NAME=`` form a group that has the name of the first of them. Raises UserError for a
+    name that cannot be part of a file name.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    name = ""
+    for word in words:
+        match = re.match(r"^([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)$", word)
+        if match and not Path(word).exists():
+            name, word = match[1], match[2]
+        elif not name:
+            name = _safe(Path(word.removeprefix("hub:")).stem) or "text"
+        found[name] = (*found.get(name, ()), word)
+    return found
+
+
+def context_sizes(settings: Evaluate, lengths: Lengths) -> tuple[int, ...]:
+    """The context sizes asked for, or powers of two from min(2048, L) up to the window (or the target)."""
+    sizes = tuple(sorted(set(settings.contexts)))
+    if not sizes:
+        size = min(2048, lengths.original, lengths.target)
+        found = []
+        while size < lengths.target:
+            found.append(size)
+            size *= 2
+        sizes = (*found, lengths.target)
+    if sizes[0] <= settings.stride:
+        raise UserError(
+            f"context {sizes[0]} must be longer than the stride of {settings.stride} tokens; "
+            "raise --contexts or lower --stride"
+        )
+    if sizes[-1] > lengths.window:
+        say(f"note: contexts up to {sizes[-1]:,} tokens go beyond the model's window of {lengths.window:,}")
+    return sizes
+
+
+def _perplexity(settings: Evaluate, lengths: Lengths) -> list[Work]:
+    if not settings.perplexity:
+        return []
+    module = importlib.import_module("ropewalk.evals.perplexity")
+    if settings.sample is not None and not 0 < settings.sample <= 1:
+        raise UserError(f"sample is {settings.sample}; give a share above 0 and at most 1, such as 0.02")
+    if (settings.sample or settings.windows) and settings.protocol != "sliding":
+        raise UserError(f"sample and windows go with protocol sliding, not with {settings.protocol}")
+    contexts = context_sizes(settings, lengths)
+    if settings.cut is not None and settings.cut < contexts[-1]:
+        raise UserError(f"cut is {settings.cut} tokens, shorter than the context of {contexts[-1]}; raise it")
+    works = []
+    for group, sources in groups(settings.perplexity).items():
+        tag = group if settings.protocol == "sliding" else f"{group}.{settings.protocol}"
+        chosen = module.PerplexitySettings(
+            group=group,
+            sources=sources,
+            contexts=contexts,
+            stride=settings.stride,
+            protocol=settings.protocol,
+            sample=settings.sample,
+            most_windows=settings.windows,
+            **_reading(settings),
+        )
+        works.append(Work(module.NAME, module, chosen, tag))
+    return works
+
+
+def _position_loss(settings: Evaluate, lengths: Lengths) -> list[Work]:
+    if not settings.position_loss:
+        return []
+    module = importlib.import_module("ropewalk.evals.position_loss")
+    return [
+        Work(
+            module.NAME,
+            module,
+            module.PositionLossSettings(
+                group=group,
+                sources=sources,
+                length=lengths.target,
+                most_windows=settings.windows,
+                **_reading(settings),
+            ),
+            group,
+        )
+        for group, sources in groups(settings.position_loss).items()
+    ]
+
+
+def _reading(settings: Evaluate) -> dict[str, Any]:
+    """The settings that say which documents are read."""
+    for name in ("documents", "windows", "cut"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}; give 1 or more, or leave it out for all")
+    return {name: getattr(settings, name) for name in ("documents", "cut", "column", "seed")}
+
+
+def _passkey(settings: Evaluate, lengths: Lengths) -> list[Work]:
+    if not settings.passkey:
+        return []
+    module = importlib.import_module("ropewalk.evals.passkey")
+    return [Work("passkey", module, module.PasskeySettings(target=_target(lengths), seed=settings.seed))]
+
+
+def _passkey_grid(settings: Evaluate, lengths: Lengths) -> list[Work]:
+    if not settings.passkey_grid:
+        return []
+    module = importlib.import_module("ropewalk.evals.passkey")
+    chosen = module.PasskeySettings(target=_target(lengths), seed=settings.seed, grid=True)
+    return [Work("passkey-grid", module, chosen)]
+
+
+def _target(lengths: Lengths) -> int:
+    if lengths.target > lengths.window:
+        say(f"note: testing up to {lengths.target:,} tokens, beyond the model's window of {lengths.window:,}")
+    return lengths.target
+
+
+EVALUATIONS: tuple[Callable[[Evaluate, Lengths], list[Work]], ...] = (
+    _perplexity,
+    _passkey,
+    _passkey_grid,
+    _position_loss,
+)
+"""What the flags can ask for: each entry gives the works that these settings want, or none."""
+
+
+def _device(settings: Evaluate) -> tuple[str, str]:
+    """(device, dtype) with "auto" resolved. Raises UserError for a device that is not there."""
+    import torch
+
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise UserError(f"device is {device!r}; give cpu, cuda or cuda:NUMBER")
+    if device.startswith("cuda"):
+        number = int(device.partition(":")[2] or 0)
+        if number >= torch.cuda.device_count():
+            raise UserError(
+                f"device {device} is not there: this machine has {torch.cuda.device_count()} GPUs"
+            )
+    dtype = settings.dtype
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    return device, dtype
+
+
+def device_name(device: str) -> str:
+    """What a device is: "cpu", or the GPU's own name."""
+    if device == "cpu":
+        return device
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def _attention(lm: Any) -> str:
+    """The attention kernels that ran, by window length."""
+    return ", ".join(f"{name} from {size}" for size, name in sorted(lm.kernels.items())) or "torch"
+
+
+def _safe(name: str) -> str:
+    """A name as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return "-" if value is None else str(value)
