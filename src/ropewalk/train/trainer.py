@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from .. import console
 from ..errors import UserError
@@ -40,8 +40,10 @@ class WindowTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
+            optimizer = optimizer or self.optimizer
+            assert optimizer is not None
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                optimizer or self.optimizer, lambda step: schedule_factor(step, **self._schedule)
+                optimizer, lambda step: schedule_factor(step, **self._schedule)
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -59,7 +61,7 @@ class WindowTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the transformers model itself (or its adapter): a plain checkpoint, no pickles."""
-        directory = output_dir or self.args.output_dir
+        directory = output_dir or str(self.args.output_dir)
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False).model
         if self.args.should_save:
             Path(directory).mkdir(parents=True, exist_ok=True)
@@ -96,6 +98,8 @@ class Watch(TrainerCallback):
     def __init__(
         self, trainer: WindowTrainer, feeder: Feeder, keeper: Keeper, shown: console.Progress, tokens: int
     ) -> None:
+        assert isinstance(trainer.model, LossModel)
+        self.weights = [p for p in trainer.model.parameters() if p.requires_grad]
         self.trainer, self.feeder, self.keeper = trainer, feeder, keeper
         self.shown, self.tokens = shown, tokens
         self.stop: signal.Signals | None = None
@@ -104,7 +108,7 @@ class Watch(TrainerCallback):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop before a loss or gradient that is not finite reaches the weights."""
         loss = self.trainer.take_step_loss()
-        gradients = [p.grad for p in self.trainer.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.weights if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients))
         if math.isfinite(loss) and math.isfinite(norm):
             return
@@ -155,8 +159,3 @@ def stops_gently(watch: Watch) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def require_causal_model(model: Any) -> None:
-    """Assert that what is trained is a transformers model with an output head."""
-    assert isinstance(model, PreTrainedModel), type(model)

@@ -1,0 +1,182 @@
+"""One training from its plan to its finished weights: the Trainer set up, resumed, run and read out."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import GenerationConfig, PrinterCallback, TrainingArguments
+
+from .. import console
+from ..errors import UserError
+from ..model.load import load_model
+from ..model.quiet import quiet
+from .feeding import Feeder
+from .keeping import DATA_STATE, Keeper, step_of
+from .loss import LossModel, plain_head
+from .trainer import Watch, WindowTrainer, load_weights, stops_gently
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training with every number decided (the paper's section 3.1 unless said otherwise).
+
+    length: tokens in a row.   batch: rows in an optimizer step, on all ranks together.
+    micro: rows in memory at once, on one rank; divides batch / ranks.
+    dtype: "bf16" is autocast over float32 weights.   clip: largest norm of the gradient, 0 for no limit.
+    recompute: activations are dropped and computed again in the backward pass.
+    """
+
+    steps: int
+    rate: float
+    warmup: int
+    schedule: Literal["constant", "linear", "cosine"]
+    length: int
+    batch: int
+    micro: int
+    seed: int
+    device: str
+    dtype: Literal["bf16", "float32"]
+    save_every: int
+    clip: float = 1.0
+    compile: bool = False
+    recompute: bool = False
+    attention: str | None = None
+    lora: dict[str, Any] | None = None
+
+    @property
+    def accumulate(self) -> int:
+        """Micro-batches of one rank in an optimizer step."""
+        return self.batch // (self.micro * world()[1])
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens in an optimizer step."""
+        return self.batch * self.length
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training: the model in memory (its adapter on it, with LoRA), and what was logged."""
+
+    model: Any
+    log: list[dict[str, float]]
+    passes: int
+
+
+def world() -> tuple[int, int]:
+    """(rank, ranks) of this process, as its launcher says."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def train(path: Path, plan: Plan, feeder: Feeder, keeper: Keeper) -> Outcome:
+    """Train the checkpoint at ``path``, going on from the newest whole checkpoint in the work directory.
+
+    Raises UserError: the loss is not finite, or memory does not suffice.
+    Raises KeyboardInterrupt (Ctrl-C) or SystemExit(143) (SIGTERM) once the state is saved.
+    """
+    rank, _ = world()
+    if rank == 0:
+        keeper.begin()
+    checkpoint = keeper.newest()
+    model = _prepare(path, plan, checkpoint)
+    if checkpoint is not None:
+        feeder.restore(json.loads((checkpoint / DATA_STATE).read_text()))
+        console.say(f"going on from step {step_of(checkpoint):,}")
+    done = step_of(checkpoint) if checkpoint is not None else 0
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = WindowTrainer(
+            model=LossModel(model, own_head=plain_head(model)),
+            args=_arguments(plan, keeper),
+            feeder=feeder,
+            schedule={"steps": plan.steps, "warmup": plan.warmup, "schedule": plan.schedule},
+        )
+        total = plan.steps * plan.step_tokens
+        with console.progress("finetune", total, "tokens", done * plan.step_tokens) as shown:
+            watch = Watch(trainer, feeder, keeper, shown, plan.step_tokens)
+            _only_our_callbacks(trainer, watch)
+            with stops_gently(watch):
+                _run(trainer, plan, checkpoint)
+    if watch.stop is not None and trainer.state.global_step < plan.steps:
+        console.say(f"stopped behind step {trainer.state.global_step:,}; the same command goes on from there")
+        if watch.stop.name == "SIGINT":
+            raise KeyboardInterrupt
+        raise SystemExit(143)
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return Outcome(model, log, feeder.passes(plan.steps))
+
+
+def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
+    """The model with everything on it that the plan asks for, and the checkpoint's weights."""
+    torch.manual_seed(plan.seed)
+    weights = "bfloat16" if plan.lora and plan.dtype == "bf16" else "float32"
+    model = load_model(path, dtype=weights, attention=plan.attention)
+    model.generation_config = GenerationConfig.from_model_config(model.config)  # the original is copied
+    if plan.lora:
+        from .lora import add_adapter
+
+        model = add_adapter(model, **plan.lora)
+    if checkpoint is not None:
+        load_weights(model, checkpoint)
+    base = model.get_base_model() if plan.lora else model
+    if plan.recompute:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if plan.lora:
+            base.enable_input_require_grads()
+    if plan.compile:
+        # Layer by layer: inside a compiled whole, transformers cannot see that the mask is plainly
+        # causal, builds the dense L' x L' one, and the flash kernel is lost.
+        for layer in base.get_decoder().layers:
+            layer.compile()
+    return model
+
+
+def _arguments(plan: Plan, keeper: Keeper) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(keeper.partial),
+        max_steps=plan.steps,
+        per_device_train_batch_size=plan.micro,
+        gradient_accumulation_steps=plan.accumulate,
+        learning_rate=plan.rate,
+        optim="adamw_torch_fused",
+        adam_beta1=0.9,
+        adam_beta2=0.95,
+        weight_decay=0.0,
+        max_grad_norm=plan.clip,
+        seed=plan.seed,
+        use_cpu=plan.device == "cpu",
+        bf16=plan.dtype == "bf16",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=plan.save_every,
+        save_total_limit=None,
+        ignore_data_skip=True,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+
+
+def _only_our_callbacks(trainer: WindowTrainer, watch: Watch) -> None:
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(watch)
+
+
+def _run(trainer: WindowTrainer, plan: Plan, checkpoint: Path | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"the device's memory does not suffice in step {trainer.state.global_step + 1:,} with "
+            f"{plan.micro} rows of {plan.length:,} tokens at once; lower --micro-batch, give --recompute "
+            "or --lora; the last checkpoint is kept"
+        ) from None
+    except OSError as error:
+        raise UserError(f"the training stopped: {error}; the last checkpoint is kept") from None

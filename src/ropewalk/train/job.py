@@ -1,0 +1,289 @@
+"""A fine-tuning as a user means it: checkpoint and text in, tuned checkpoint out, resumable in between."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import console
+from ..data.mixture import Part, open_mixture
+from ..data.text import describe
+from ..data.windows import Encode, Marks
+from ..errors import UserError
+from ..files import fingerprint, locked, new_directory, read_record, require_ours, write_record
+from ..model.load import load_config, load_tokenizer, model_block
+from ..results.record import provenance, write_result
+from .engine import Outcome, Plan, train, world
+from .feeding import Feeder, Layout
+from .identity import read_settings, require_same, write_settings
+from .keeping import Keeper
+
+LOG = "training.json"
+AHEAD = 4
+"""Micro-batches that are tokenised beside a GPU's work."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """source: checkpoint directory.   out: the tuned one.   settings: what the user said, as a record."""
+
+    source: Path
+    out: Path
+    parts: tuple[Part, ...]
+    column: str | None
+    plan: Plan
+    layout: Layout
+    settings: dict[str, Any]
+    overwrite: bool = False
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train, or go on, or say that it is done; returns OUT's record. Raises UserError."""
+    require_ours(job.out)
+    words = [source for part in job.parts for source in part.sources]
+    data = describe(words)
+    block = model_block(job.source)
+    identity = _identity(job, block, data)
+    keeper = Keeper(job.out.parent / f".{job.out.name}.training")
+    with locked(job.out) if world()[0] == 0 else contextlib.nullcontext():
+        done = _completed(job, identity)
+        if done is not None:
+            console.say(f"{job.out} is already trained with these settings on these data")
+            return done
+        _claim(keeper, job, identity)
+        feeder = _feeder(job)
+        outcome = train(job.source, job.plan, feeder, keeper)
+        if world()[0] != 0:
+            return {}
+        record = _write(job, outcome, block, data, identity)
+        keeper.remove()
+    return record
+
+
+def _completed(job: Job, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of a finished OUT with the same identity. Raises UserError when it is another's."""
+    record = read_record(job.out)
+    if record is None or (job.overwrite and record.get("fingerprint") != fingerprint(identity)):
+        return None
+    if record.get("fingerprint") == fingerprint(identity):
+        return record
+    if record.get("verb") != "finetune":
+        raise UserError(f"{job.out} holds what `ropewalk {record.get('verb')}` made; name another output")
+    require_same(record.get("identity"), identity, job.out)
+    return None
+
+
+def _claim(keeper: Keeper, job: Job, identity: dict[str, Any]) -> None:
+    found = read_settings(keeper.work)
+    if job.overwrite and found != identity:
+        shutil.rmtree(keeper.work, ignore_errors=True)
+    else:
+        require_same(found, identity, job.out)
+    if world()[0] == 0:
+        write_settings(keeper.work, identity)
+
+
+def _identity(job: Job, block: dict[str, Any], data: list[dict[str, Any]]) -> dict[str, Any]:
+    """Everything that decides which weights come out, as flat JSON."""
+    plan, layout = job.plan, job.layout
+    found = {
+        "model": block["hash"],
+        "data": [f"{one['name']} {one['sha256'][:16]}" for one in data],
+        "shares": [part.weight for part in job.parts],
+        "column": job.column,
+        "steps": plan.steps,
+        "rate": plan.rate,
+        "warmup": plan.warmup,
+        "schedule": plan.schedule,
+        "window": plan.length,
+        "batch": plan.batch,
+        "micro_batch": plan.micro,
+        "seed": plan.seed,
+        "dtype": plan.dtype,
+        "clip": plan.clip,
+        "lora": plan.lora,
+        "packing": layout.packing,
+        "short_share": layout.short_share,
+        "skip_positions": layout.skip_to,
+        "segments": layout.segments if layout.skip_to else 0,
+    }
+    return found
+
+
+def _feeder(job: Job) -> Feeder:
+    plan = job.plan
+    tokenizer = load_tokenizer(job.source)
+    mixture, sizes = open_mixture(
+        job.parts,
+        encoder(tokenizer),
+        plan.length,
+        marks=marks_of(tokenizer),
+        seed=plan.seed,
+        column=job.column,
+    )
+    for part, size in zip(job.parts, sizes):
+        _say_passes(part, size, plan)
+    rank, ranks = world()
+    return Feeder(
+        mixture,
+        job.layout,
+        micro=plan.micro,
+        accumulate=plan.accumulate,
+        rank=rank,
+        ranks=ranks,
+        ahead=0 if plan.device == "cpu" else AHEAD,
+    )
+
+
+def _say_passes(part: Part, size: int | None, plan: Plan) -> None:
+    need = plan.steps * plan.step_tokens * part.weight
+    name = " ".join(part.sources) if len(part.sources) <= 3 else f"{len(part.sources)} sources"
+    if size is None:
+        console.say(f"data {name}: size unknown, streamed; {need:,.0f} tokens are needed")
+        return
+    passes = need / max(1, size)
+    text = f"data {name}: about {_round(size):,} tokens, {need:,.0f} are needed"
+    console.say(
+        text + (f": {passes:.1f} passes over it" if passes > 1 else f": {passes:.0%} of it will be read")
+    )
+
+
+def encoder(tokenizer: Any) -> Encode:
+    """Text to token ids without special tokens."""
+
+    def encode(text: str) -> Sequence[int]:
+        return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    return encode
+
+
+def marks_of(tokenizer: Any) -> Marks:
+    """BOS in front of a document where the tokenizer itself puts one; EOS behind it where it has one."""
+    first = tokenizer("a")["input_ids"][:1]
+    bos = tokenizer.bos_token_id
+    return Marks(bos=bos if bos is not None and first == [bos] else None, eos=tokenizer.eos_token_id)
+
+
+def _write(
+    job: Job, outcome: Outcome, before: dict[str, Any], data: list[dict[str, Any]], identity: dict[str, Any]
+) -> dict[str, Any]:
+    """OUT: the weights in the source's own precision, its config and tokenizer, the log, the record."""
+    import torch
+
+    dtype = load_config(job.source).dtype or torch.float32
+    rows = _rows(outcome, job.plan)
+    with new_directory(job.out) as beside:
+        if job.plan.lora:
+            from .lora import write_adapter
+
+            write_adapter(outcome.model, job.source, beside)
+        else:
+            outcome.model.to(dtype).save_pretrained(beside)
+            copy_companions(job.source, beside)
+        for file in beside.glob("*.safetensors"):
+            os.chmod(file, (beside / "config.json").stat().st_mode & 0o777)
+        after = _block_after(job, before, beside, rows, data)
+        record = {
+            "verb": "finetune",
+            "settings": job.settings,
+            "identity": identity,
+            "fingerprint": fingerprint(identity),
+            "model": after,
+            "from": before,
+        }
+        write_result(beside / LOG, _log(job, outcome, after, data, rows))
+        write_record(beside, record)
+    return record
+
+
+def copy_companions(source: Path, target: Path) -> None:
+    """Everything of a checkpoint that is not weights: config, tokenizer, generation settings, as they are."""
+    for file in sorted(source.iterdir()):
+        weights = file.suffix in (".safetensors", ".bin", ".pt", ".pth", ".gguf") or file.name.endswith(
+            ".safetensors.index.json"
+        )
+        if file.is_file() and not weights and file.name not in ("ropewalk.json", LOG):
+            shutil.copyfile(file, target / file.name)
+
+
+def _block_after(
+    job: Job, before: dict[str, Any], beside: Path, rows: list[dict[str, Any]], data: list[dict[str, Any]]
+) -> dict[str, Any]:
+    block = dict(before) if job.plan.lora else model_block(beside, name=job.out.name)
+    for key in ("original_window", "factor", "method"):  # what no config tells: see `model_block`
+        block[key] = before[key]
+    earlier = (before.get("trained") or {}).get("steps", 0)
+    block["name"] = job.out.name
+    block["trained"] = {
+        "steps": job.plan.steps,
+        "tokens": rows[-1]["tokens"],
+        "window": job.layout.skip_to or job.plan.length,
+        "rate": job.plan.rate,
+        "data": [one["name"] for one in data],
+        **({"steps_before": earlier} if earlier else {}),
+        **({"lora": job.plan.lora} if job.plan.lora else {}),
+    }
+    return block
+
+
+def _rows(outcome: Outcome, plan: Plan) -> list[dict[str, Any]]:
+    return [
+        {
+            "step": int(entry["step"]),
+            "loss": float(entry["loss"]),
+            "tokens": int(entry["step"]) * plan.step_tokens,
+            "learning_rate": float(entry["learning_rate"]),
+        }
+        for entry in outcome.log
+    ]
+
+
+def _log(
+    job: Job, outcome: Outcome, after: dict[str, Any], data: list[dict[str, Any]], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    plan, layout = job.plan, job.layout
+    last = rows[-max(1, len(rows) // 10) :]
+    protocol = {
+        "name": "next-token",
+        "optimizer": "AdamW",
+        "betas": [0.9, 0.95],
+        "weight_decay": 0.0,
+        "peak_rate": plan.rate,
+        "warmup": plan.warmup,
+        "schedule": plan.schedule,
+        "clip": plan.clip,
+        "steps": plan.steps,
+        "batch": plan.batch,
+        "length": plan.length,
+        "tokens_a_step": plan.step_tokens,
+        "packing": layout.packing,
+        "short_share": layout.short_share,
+        "skip_positions_to": layout.skip_to or None,
+        "shares": {" ".join(part.sources): part.weight for part in job.parts},
+        "lora": plan.lora,
+    }
+    return {
+        "evaluation": "training",
+        "model": after,
+        "protocol": protocol,
+        "data": data,
+        "rows": rows,
+        "summary": {
+            "loss_last_tenth": math.fsum(row["loss"] for row in last) / len(last),
+            "tokens": rows[-1]["tokens"],
+            "passes": outcome.passes,
+        },
+        "provenance": provenance(device=plan.device, dtype=plan.dtype, seed=plan.seed),
+    }
+
+
+def _round(number: int) -> int:
+    """To three digits: what an estimate can bear."""
+    digits = max(0, len(str(number)) - 3)
+    return round(number, -digits)

@@ -1,0 +1,195 @@
+"""`ropewalk finetune`: short next-token training at the model's window."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .. import console
+from ..errors import UserError
+from ..settings import option, to_record, tokens, verb
+
+if TYPE_CHECKING:
+    from ..train.engine import Plan
+
+EXAMPLE = """ropewalk finetune longer-model tuned-model --data books.parquet:0.9 math.parquet:0.1
+  ropewalk finetune longer-model tuned-model --data corpus/ --steps 400 --rate 5e-4 --dtype bf16"""
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Train a checkpoint on text at its own window L', as the paper does: 1,000 steps of AdamW.
+
+    Data: .txt .md .py .jsonl .parquet files, directories, 'stdlib', hub:OWNER/NAME; FILE:0.9 gives a
+    share. A killed training goes on with the same command; OUT appears when it is complete.
+    """
+
+    model: str = option(help="checkpoint directory, Hub id, or 'embedded'", positional=True)
+    out: str = option(help="directory of the tuned checkpoint", positional=True)
+    data: tuple[str, ...] = option(help="text to train on; NAME:SHARE for a mixture")
+    steps: int = option(1000, help="optimizer steps")
+    rate: float | None = option(None, help="peak learning rate (default by the model's size)")
+    batch: int | None = option(None, help="sequences in an optimizer step (default by the model's size)")
+    warmup: int = option(20, help="steps of linear warm-up from a tenth of the peak")
+    schedule: Literal["constant", "linear", "cosine"] = option("constant", help="the rate after the warm-up")
+    window: int | None = option(None, help="tokens in a sequence (default the model's window)", parse=tokens)
+    packing: Literal["joined", "apart"] = option(
+        "joined", help="documents in one window see each other, or not"
+    )
+    short_share: float = option(0.0, help="share of the batches cut to the original window L")
+    skip_positions: int | None = option(
+        None, help="train on chunks of so many tokens, positions jumping across the window", parse=tokens
+    )
+    segments: int = option(2, help="runs of positions in a chunk with --skip-positions")
+    column: str | None = option(None, help="text column of .jsonl and .parquet (default: told by itself)")
+    seed: int = option(0, help="order of the data, and all chances")
+    device: str = option("auto", help="auto, cpu or cuda")
+    dtype: Literal["bf16", "float32"] | None = option(
+        None, help="arithmetic; weights stay float32 (default bf16 on a GPU, float32 on a CPU)"
+    )
+    micro_batch: int | None = option(None, help="sequences in memory at once (default by memory)")
+    recompute: bool | None = option(None, help="compute activations twice to save memory (default by memory)")
+    compile: bool = option(False, help="compile the layers with torch.compile")
+    attention: str | None = option(None, help="attention of transformers (default sdpa)")
+    clip: float = option(1.0, help="largest norm of the gradient; 0 for none")
+    save_every: int = option(100, help="steps between checkpoints")
+    lora: bool = option(False, help="train low-rank adapters of the attention instead of all weights")
+    lora_rank: int = option(8, help="rank of the adapters")
+    lora_embeddings: bool = option(False, help="with --lora, train embeddings and norms too")
+    overwrite: bool = option(False, help="begin again where another training was")
+
+
+@verb(Finetune)
+def finetune(settings: Finetune) -> dict[str, Any]:
+    """Train; returns the record of OUT (its ropewalk.json)."""
+    _check(settings)
+    from ..data.mixture import parse_mixture
+    from ..model.load import load_state
+    from ..model.source import resolve
+    from ..train.feeding import Layout
+    from ..train.job import Job, run
+
+    parts = parse_mixture(settings.data)
+    source = resolve(settings.model)
+    if source.kind == "gguf":
+        raise UserError(f"{settings.model} is a GGUF file; make it a checkpoint first: `ropewalk extend`")
+    if source.path.resolve() == Path(settings.out).resolve():
+        raise UserError(f"output {settings.out} is the model itself; name another directory")
+    state = load_state(source.path)
+    window = settings.window or state.window
+    if window > state.window:
+        raise UserError(
+            f"window {window:,} is longer than the model's {state.window:,}; `ropewalk extend` it first"
+        )
+    skip = settings.skip_positions
+    if skip is not None and skip >= window:
+        raise UserError(f"skip-positions {skip:,} is not shorter than the window {window:,}")
+    layout = Layout(
+        packing=settings.packing,
+        short_share=settings.short_share,
+        original=state.original_window,
+        skip_to=window if skip else 0,
+        segments=settings.segments,
+        seed=settings.seed,
+    )
+    plan = _plan(settings, source.path, skip or window)
+    return run(
+        Job(
+            source=source.path,
+            out=Path(settings.out),
+            parts=tuple(parts),
+            column=settings.column,
+            plan=plan,
+            layout=layout,
+            settings=to_record(settings),
+            overwrite=settings.overwrite,
+        )
+    )
+
+
+def _check(settings: Finetune) -> None:
+    """Refuse numbers that mean nothing, before anything is read."""
+    least = {"steps": 1, "batch": 1, "warmup": 0, "window": 2, "skip_positions": 2, "micro_batch": 1}
+    least |= {"save_every": 1, "lora_rank": 1, "seed": 0, "segments": 2}
+    for name, limit in least.items():
+        value = getattr(settings, name)
+        if value is not None and value < limit:
+            raise UserError(f"{name} is {value}; at least {limit}")
+    if settings.rate is not None and not (0 < settings.rate < 1):
+        raise UserError(f"rate is {settings.rate}; a learning rate is above 0 and below 1, such as 5e-4")
+    if not 0 <= settings.short_share <= 1:
+        raise UserError(f"short_share is {settings.short_share}; a share is from 0 to 1")
+    if not (settings.clip >= 0 and math.isfinite(settings.clip)):
+        raise UserError(f"clip is {settings.clip}; the largest norm of the gradient, or 0 for none")
+    if settings.skip_positions and settings.packing == "apart":
+        raise UserError("skip_positions and packing apart exclude each other: both set the positions")
+    if settings.skip_positions and settings.segments > settings.skip_positions:
+        raise UserError(f"segments is {settings.segments}, more than the {settings.skip_positions} tokens")
+
+
+def _plan(settings: Finetune, path: Path, length: int) -> Plan:
+    """Decide what the user left open, and say everything with its reason."""
+    import torch
+
+    from ..model.config import as_read, text_part
+    from ..model.load import read_config
+    from ..model.weights import count_parameters
+    from ..train.engine import Plan, world
+    from ..train.memory import choose
+    from ..train.rates import batch_size, peak_rate
+
+    parameters = count_parameters(path)
+    rate, why_rate = (settings.rate, "as asked") if settings.rate else peak_rate(parameters)
+    batch, why_batch = (settings.batch, "as asked") if settings.batch else batch_size(parameters, length)
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"device is {device!r}; choose auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda: torch sees no GPU here; use --device cpu")
+    ranks = world()[1]
+    if batch % ranks:
+        raise UserError(f"batch {batch} does not divide by the {ranks} processes")
+    micro, recompute = choose(
+        text_part(as_read(read_config(path))),
+        parameters=parameters,
+        trained=parameters // 100 if settings.lora else parameters,
+        length=length,
+        rows=batch // ranks,
+        memory=torch.cuda.mem_get_info()[0] if device == "cuda" else None,
+        recompute=settings.recompute,
+    )
+    micro = settings.micro_batch or micro
+    if batch // ranks % micro:
+        raise UserError(f"batch {batch} does not divide by {ranks} × micro_batch {micro}")
+    dtype = settings.dtype or ("bf16" if device == "cuda" else "float32")
+    rows = [
+        ("steps", f"{settings.steps:,}", "the paper's" if settings.steps == 1000 else "as asked"),
+        ("peak rate", f"{rate:g}", why_rate),
+        ("warm-up", f"{settings.warmup} steps", f"from a tenth of the peak; then {settings.schedule}"),
+        ("batch", f"{batch} × {length:,}", why_batch),
+        ("at once", f"{micro} × {length:,}", "activations twice" if recompute else "by memory"),
+        ("arithmetic", dtype, f"on {device}, float32 weights" if not settings.lora else f"on {device}, LoRA"),
+    ]
+    console.table(f"finetune {settings.model} -> {settings.out}", ("", "", "why"), rows)
+    return Plan(
+        steps=settings.steps,
+        rate=rate,
+        warmup=settings.warmup,
+        schedule=settings.schedule,
+        length=length,
+        batch=batch,
+        micro=micro,
+        seed=settings.seed,
+        device=device,
+        dtype=dtype,
+        save_every=settings.save_every,
+        clip=settings.clip,
+        compile=settings.compile,
+        recompute=recompute,
+        attention=settings.attention,
+        lora={"rank": settings.lora_rank, "embeddings": settings.lora_embeddings} if settings.lora else None,
+    )
