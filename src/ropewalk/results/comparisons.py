@@ -1,0 +1,277 @@
+"""Sections beyond the paper's two tests: benchmarks, RULER, summarization, attention scores, and the rest."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from . import plots
+from .collection import FORMS, Collection, Series, number
+from .phrasing import between, clean, count, figure, percent, plain
+from .plots import Figure
+from .section import Section, left_out, notes, record, slug
+from .style import Slots
+from .tables import Table
+
+Z = 1.959963984540054
+"""Standard errors in half of a 95 % interval."""
+
+
+def benchmark(found: Collection, slots: Slots) -> Section | None:
+    """Accuracy on short tasks: what lengthening cost inside the old window, as differences."""
+    series = found.of("benchmark").get("", [])
+    if not series:
+        return None
+    tasks = list(dict.fromkeys(_task(row) for s in series for row in s.rows))
+    base = next((s for s in series if found.baseline and s.model.key == found.baseline.key), None)
+    rows = []
+    for s in series:
+        mine = {_task(row): row for row in s.rows}
+        rows.append([s.label, *(_accuracy(mine.get(task)) for task in tasks)])
+    said = ("Accuracy with its 95 % interval.", *notes(series))
+    records = [record(s, row) for s in series for row in s.rows]
+    tables = [Table("benchmark", "Benchmarks", ["model", *tasks], rows, records, said)]
+    figures = []
+    changes = [
+        c for s in series if base and s is not base and s.mark == base.mark for c in differences(base, s)
+    ]
+    if base and changes:
+        table = _difference_table(base, changes)
+        tables.append(table)
+        drawn = [c for c in changes if c["model"] in slots.by_label]
+        if drawn:
+            spec, legend = plots.dots(
+                drawn, slots, f"accuracy against {base.model.label}", zero=True, share=True
+            )
+            caption = (
+                "Each mark is the change of accuracy against the model before; its line is the 95 % "
+                "interval. A line "
+                "that crosses zero is no difference that this test can see." + left_out(series, slots)
+            )
+            alt = "Differences of benchmark accuracy with intervals. The values are in the table beneath."
+            figures.append(Figure("benchmark", "Change on benchmarks", caption, alt, spec, legend, table))
+    lead = "Tasks that fit into the old window: what the longer window cost there."
+    return Section("benchmark", "Benchmarks inside the old window", lead, figures, tables)
+
+
+def differences(base: Series, other: Series) -> list[dict[str, Any]]:
+    """Accuracy of ``other`` less that of ``base``, a task each, with a 95 % interval.
+
+    Paired over the items where both files list them for a task (the same questions), else from both
+    standard errors as if the questions were different ones, which is wider.
+    """
+    theirs = {_task(row): row for row in base.rows}
+    found = []
+    for row in other.rows:
+        before = theirs.get(_task(row))
+        if before is None:
+            continue
+        change = row["accuracy"] - before["accuracy"]
+        error, paired = _error(before, row)
+        found.append(
+            {
+                "model": other.model.label,
+                "task": _task(row),
+                "before": before["accuracy"],
+                "after": row["accuracy"],
+                "y": change,
+                "low": None if error is None else change - Z * error,
+                "high": None if error is None else change + Z * error,
+                "n": number(row.get("n")),
+                "paired": paired,
+            }
+        )
+    return found
+
+
+def _error(before: dict[str, Any], after: dict[str, Any]) -> tuple[float | None, bool]:
+    """Standard error of the difference, and whether it is paired."""
+    a, b = before.get("items"), after.get("items")
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b) > 1:
+        steps = [(number(y) or 0) - (number(x) or 0) for x, y in zip(a, b)]
+        mean = sum(steps) / len(steps)
+        spread = sum((step - mean) ** 2 for step in steps) / (len(steps) - 1)
+        return math.sqrt(spread / len(steps)), True
+    first, second = number(before.get("stderr")), number(after.get("stderr"))
+    return (None if first is None or second is None else math.hypot(first, second)), False
+
+
+def _difference_table(base: Series, changes: list[dict[str, Any]]) -> Table:
+    rows = [
+        [
+            f"{c['task']}: {c['model']}",
+            f"{100 * c['before']:.1f}",
+            f"{100 * c['after']:.1f}",
+            f"{100 * c['y']:+.1f}".replace("-", "−"),
+            "–" if c["low"] is None else f"{100 * c['low']:+.1f} to {100 * c['high']:+.1f}".replace("-", "−"),
+            count(c["n"]),
+        ]
+        for c in changes
+    ]
+    kinds = {c["paired"] for c in changes}
+    how = {True: "paired over the same questions", False: "from both standard errors"}
+    intervals = " or ".join(how[kind] for kind in sorted(kinds))
+    said = f"In points of accuracy, against {base.model.label}; intervals {intervals}."
+    records = [{**c, "difference": c["y"]} for c in changes]
+    for one in records:
+        one.pop("y")
+    columns = ["task and model", "before", "after", "change", "95 % interval", "n"]
+    return Table("benchmark-differences", "Change on benchmarks", columns, rows, records, (said,))
+
+
+def ruler(found: Collection, slots: Slots) -> Section | None:
+    """RULER scores by length: the mean over tasks in figure and table, every task in the CSV."""
+    series = found.of("ruler").get("", [])
+    if not series:
+        return None
+    lengths = sorted({row["length"] for s in series for row in s.rows})
+    rows, points = [], []
+    for s in series:
+        cells = []
+        for length in lengths:
+            here = [row for row in s.rows if row["length"] == length]
+            if not here:
+                cells.append("–")
+                continue
+            mean = sum(row["score"] for row in here) / len(here)
+            alone = here[0] if len(here) == 1 else {}
+            n = sum(int(number(row.get("n")) or 0) for row in here)
+            cells.append(f"{figure(mean)} (n {count(n)})" if n else figure(mean))
+            point = {"x": length, "y": mean, "n": n or None, "model": s.model.label}
+            points.append({**point, "low": number(alone.get("low")), "high": number(alone.get("high"))})
+        rows.append([s.label, count(s.model.window), *cells])
+    tasks = {_task(row) for s in series for row in s.rows}
+    said = (
+        f"Mean over {len(tasks)} task{'s'[: len(tasks) > 1]}; each task with its interval is in the CSV.",
+        *notes(series),
+    )
+    records = [record(s, row) for s in series for row in s.rows]
+    table = Table("ruler", "RULER by length", ["model", "window", *map(count, lengths)], rows, records, said)
+    drawn = [p for p in points if p["model"] in slots.by_label]
+    spec, legend = plots.by_length(drawn, slots, "mean score")
+    caption = (
+        "A line that stays level uses its whole window; where it drops, the text is too long for the model."
+    )
+    alt = "Line chart of RULER scores by length. The values are in the table beneath."
+    shown = Figure("ruler", "RULER by length", caption + left_out(series, slots), alt, spec, legend, table)
+    return Section(
+        "ruler", "RULER by length", "Synthetic tasks of many kinds at growing lengths.", [shown], [table]
+    )
+
+
+def summarization(found: Collection, slots: Slots) -> Section | None:
+    """ROUGE and the like, with intervals."""
+    series = found.of("summarization").get("", [])
+    if not series:
+        return None
+    metrics = list(dict.fromkeys(_task(row) for s in series for row in s.rows))
+    rows = []
+    for s in series:
+        mine = {_task(row): row for row in s.rows}
+        cells = []
+        for metric in metrics:
+            row = mine.get(metric)
+            interval = between(row.get("low"), row.get("high")) if row else ""
+            cells.append(
+                "–" if row is None else figure(row["value"]) + (f" ({interval})" if interval else "")
+            )
+        n = [row["n"] for row in s.rows if number(row.get("n"))]
+        rows.append([s.label, *cells, count(max(n)) if n else "–"])
+    said = ("95 % interval in parentheses; n: documents.", *notes(series))
+    records = [record(s, row) for s in series for row in s.rows]
+    table = Table("summarization", "Summarization", ["model", *metrics, "n"], rows, records, said)
+    points = [
+        {
+            "task": _task(row),
+            "y": row["value"],
+            "low": number(row.get("low")),
+            "high": number(row.get("high")),
+            "n": number(row.get("n")),
+            "model": s.model.label,
+        }
+        for s in series
+        if s.model.label in slots.by_label and not s.mark
+        for row in s.rows
+    ]
+    figures = []
+    if points:
+        spec, legend = plots.dots(points, slots, "score", zero=False, share=False)
+        caption = (
+            "Further right is better; lines are 95 % intervals, and where they overlap the order is not sure."
+        )
+        alt = "Summarization scores with intervals. The values are in the table beneath."
+        figures.append(Figure("summarization", "Summarization scores", caption, alt, spec, legend, table))
+    lead = "Long documents are summarized and compared with summaries that people wrote."
+    return Section("summarization", "Summarization of long documents", lead, figures, [table])
+
+
+def attention(found: Collection, slots: Slots) -> Section | None:
+    """Attention scores by distance: why raw positions past the window break a model."""
+    series = found.of("attention").get("", [])
+    if not series:
+        return None
+    several = len({s.model.key for s in series}) > 1
+    points: list[dict[str, Any]] = []
+    rows = []
+    for s in series:
+        for name in dict.fromkeys(str(row.get("series", "")) for row in s.rows):
+            mine = [row for row in s.rows if str(row.get("series", "")) == name]
+            label = f"{s.model.label}: {clean(name)}" if several else clean(name) or s.model.label
+            points += [{"x": r["distance"], "y": r["score"], "model": label} for r in plots.thin(mine)]
+            scores = [row["score"] for row in mine]
+            rows.append(
+                [
+                    label,
+                    count(len(mine)),
+                    count(mine[-1]["distance"]),
+                    figure(min(scores)),
+                    figure(max(scores)),
+                ]
+            )
+    records = [record(s, row) for s in series for row in s.rows]
+    columns = ["series", "points", "to distance", "lowest", "highest"]
+    table = Table("attention", "Attention scores", columns, rows, records, notes(series))
+    spec, legend = plots.attention(points, found.subject.original_window)
+    caption = (
+        "A score that leaps up or down past the trained window is what a model was never trained "
+        "on. Squeezed into the "
+        "trained range, the same scores stay in their old band."
+    )
+    alt = "Line chart of attention scores by distance. The extremes are in the table beneath."
+    shown = Figure("attention", "Attention scores by distance", caption, alt, spec, legend, table)
+    lead = "What one attention head gives to tokens at growing distance."
+    return Section("attention", "Attention scores past the window", lead, [shown], [table])
+
+
+def other(found: Collection, evaluation: str) -> Section:
+    """Results of an evaluation that has no section of its own: its rows as they are."""
+    assert evaluation not in FORMS
+    series = found.of(evaluation).get("", [])
+    records = [record(s, row) for s in series for row in s.rows]
+    keys = [
+        k
+        for k in dict.fromkeys(k for r in records for k in r)
+        if k not in ("model_hash", "window", "comparable")
+    ]
+    rows = [[plain(r.get(key)) for key in keys[:10]] for r in records]
+    table = Table(
+        slug("other", evaluation), evaluation, [clean(k) for k in keys[:10]], rows, records, notes(series)
+    )
+    return Section(
+        slug("other", evaluation),
+        evaluation.capitalize(),
+        "Rows as the results files have them.",
+        [],
+        [table],
+    )
+
+
+def _task(row: dict[str, Any]) -> str:
+    return clean(row.get("task") or row.get("metric") or "unnamed")
+
+
+def _accuracy(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    error = number(row.get("stderr"))
+    return percent(row["accuracy"]) + (f" ± {100 * Z * error:.1f}" if error is not None else "")

@@ -1,0 +1,238 @@
+"""The report as files: one self-contained page, Markdown, CSV and LaTeX tables, SVG and PNG figures."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import vl_convert
+
+from .collection import Collection, Model
+from .conditions import commands, conditions
+from .phrasing import NOT_RUN, between, count, figure, percent
+from .plots import Figure
+from .section import Section
+from .sections import sections
+from .style import GLYPHS, THEMES, Slots, choose, css_variables
+from .tables import Table, clean_line, markdown_text, to_csv, to_latex, to_markdown
+from .verdict import verdict
+
+VEGA_LITE = "6.4"
+"""The Vega-Lite version in which altair writes and vl-convert draws."""
+INLINE_CSV = 300_000
+"""Bytes of CSV up to which a table is downloadable from within the page."""
+STILL_FONT = "Liberation Sans, Arial, sans-serif"
+
+
+def write_report(
+    found: Collection, out: Path, title: str | None = None, refresh: int | None = None
+) -> dict[str, Any]:
+    """Write everything into the directory ``out``; the verdict.
+
+    refresh: seconds after which an open page loads itself again (while a run goes on), else None.
+    """
+    slots = choose(found)
+    judged = verdict(found)
+    shown, missing = sections(found, slots)
+    facts = conditions(found)
+    stills = _draw(shown, slots, out / "figures")
+    for table in [*(t for s in shown for t in s.tables), *facts]:
+        _write(out / "tables" / f"{table.name}.csv", to_csv(table))
+        _write(out / "tables" / f"{table.name}.tex", to_latex(table))
+    heading = clean_line(title) if title else "Context window report"
+    content: dict[str, Any] = {
+        "title": heading,
+        "verdict": judged,
+        "glance": glance(judged),
+        "story": found.subject.story,
+        "sections": shown,
+        "missing": missing,
+        "conditions": facts,
+        "commands": commands(found),
+        "models": [_named(m, slots) for m in found.models[:24]],
+        "more_models": max(0, len(found.models) - 24),
+    }
+    _write(out / "report.html", _html(content, slots, stills, refresh))
+    _write(out / "report.md", _markdown(content))
+    return judged
+
+
+def _named(model: Model, slots: Slots) -> dict[str, Any]:
+    slot = slots.by_label.get(model.label)
+    glyph = "" if slot is None else GLYPHS[slot]
+    return {"label": model.label, "story": model.story, "slot": slot, "glyph": glyph}
+
+
+def glance(judged: dict[str, Any]) -> list[dict[str, str]]:
+    """Four figures: usable window, perplexity at the new window, passkey, cost at the old window."""
+    return [_glance_window(judged), _glance_perplexity(judged), _glance_passkey(judged), _glance_cost(judged)]
+
+
+def _card(name: str, value: str | None, detail: str, before: str = "") -> dict[str, str]:
+    return {"name": name, "value": value or NOT_RUN, "detail": detail, "before": before}
+
+
+def _glance_window(judged: dict[str, Any]) -> dict[str, str]:
+    usable = judged["usable"]
+    if usable["after"] is None:
+        return _card("Usable window", None, f"its config claims {count(usable['claimed'])} tokens")
+    how = " and ".join(usable["basis"])
+    detail = f"tokens, by {how}; its config claims {count(usable['claimed'])}"
+    if not usable["before_measured"]:
+        detail += "; the one before is from the config, not measured"
+    return _card("Usable window", count(usable["after"]), detail, count(usable["before"]))
+
+
+def _glance_perplexity(judged: dict[str, Any]) -> dict[str, str]:
+    if not judged["perplexity"]:
+        return _card("Perplexity at the new window", None, "how well it predicts held-out text")
+    one = judged["perplexity"][0]
+    last, before = one["last"], one["before"]
+    parts = [f"on {one['group']}"] if one["group"] else []
+    interval = between(last["low"], last["high"])
+    parts += [f"95 % interval {interval}"] if interval else []
+    parts += [f"{count(last['n'])} tokens"] if last["n"] else []
+    old = figure(before["perplexity"]) if before else ""
+    return _card(
+        f"Perplexity at {count(last['context'])} tokens", figure(last["perplexity"]), "; ".join(parts), old
+    )
+
+
+def _glance_passkey(judged: dict[str, Any]) -> dict[str, str]:
+    passkey = judged["passkey"]
+    if passkey is None or passkey["k_max"] is None:
+        return _card("Passkey found up to", None, "a number hidden in filler, asked for at the end")
+    total = passkey["pooled"]
+    detail = f"tokens back, of {count(passkey['target'])}"
+    if total:
+        interval = between(total["low"], total["high"], share=True)
+        detail += f"; {count(total['right'])} of {count(total['n'])} found ({interval})"
+    before = "" if passkey["before"] is None else count(passkey["before"])
+    return _card("Passkey found up to", count(passkey["k_max"]), detail, before)
+
+
+def _glance_cost(judged: dict[str, Any]) -> dict[str, str]:
+    cost = judged["cost"]
+    if cost is None:
+        return _card("Cost at the old window", None, "perplexity where the model was already good")
+    detail = (
+        f"perplexity at {count(cost['context'])} tokens: {figure(cost['before'])} → {figure(cost['after'])}"
+    )
+    if cost["n"]:
+        detail += f"; {count(cost['n'])} tokens"
+    return _card("Cost at the old window", percent(cost["share"], signed=True), detail)
+
+
+def _draw(shown: list[Section], slots: Slots, folder: Path) -> dict[str, str]:
+    """Write every figure as SVG and PNG; the SVGs as data addresses by name."""
+    folder.mkdir(parents=True)
+    stills = {}
+    config = {**slots.config("light"), "font": STILL_FONT}
+    for one in (f for s in shown for f in s.figures):
+        spec = one.still(config)
+        svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
+        _write(folder / f"{one.name}.svg", svg)
+        (folder / f"{one.name}.png").write_bytes(
+            vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=2)
+        )
+        stills[one.name] = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    return stills
+
+
+def _html(content: dict[str, Any], slots: Slots, stills: dict[str, str], refresh: int | None) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ropewalk.results", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    loader = environment.loader
+    assert loader is not None
+    style = loader.get_source(environment, "page.css")[0]
+    script = loader.get_source(environment, "script.jinja")[0]
+    figures: list[Figure] = [f for s in content["sections"] for f in s.figures]
+    data = {
+        "specs": {f.name: f.spec for f in figures},
+        "config": {theme: slots.config(theme) for theme in THEMES},
+    }
+    library = _library() if figures else ""
+    scripts = [library, script] if figures else [script]
+    safe = jinja2.utils.markupsafe.Markup
+    return environment.get_template("page.html.jinja").render(
+        **content,
+        stills=stills,
+        refresh=refresh,
+        colours={theme: safe(css_variables(theme)) for theme in THEMES},
+        style=safe(style),
+        data=safe(in_script(data)),
+        scripts=[safe(text) for text in scripts],
+        hashes=" ".join(f"'sha256-{_digest(text)}'" for text in scripts),
+        csv=_csv_address,
+        not_run=NOT_RUN,
+    )
+
+
+def in_script(value: Any) -> str:
+    """JSON that can stand in a script element: no character of it can end the element or open another."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script."""
+    script: str = vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # type: ignore[call-arg]
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _csv_address(table: Table) -> str:
+    """Where the page's download button points: into the page itself, or for large tables at the file."""
+    text = to_csv(table).encode()
+    if len(text) > INLINE_CSV:
+        return f"tables/{table.name}.csv"
+    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text).decode()
+
+
+def _markdown(content: dict[str, Any]) -> str:
+    judged = content["verdict"]
+    lines = [f"# {markdown_text(content['title'])}", "", f"**{markdown_text(judged['sentence'])}**", ""]
+    lines += ["| at a glance | before | now | |", "| --- | ---: | ---: | --- |"]
+    for card in content["glance"]:
+        cells = (card["name"], card["before"] or "–", card["value"], card["detail"])
+        lines.append("| " + " | ".join(map(markdown_text, cells)) + " |")
+    lines.append("")
+    for section in content["sections"]:
+        lines += [f"## {markdown_text(section.title)}", "", markdown_text(section.lead), ""]
+        for one in section.figures:
+            lines += [
+                f"![{markdown_text(one.alt)}](figures/{one.name}.svg)",
+                "",
+                markdown_text(one.caption),
+                "",
+            ]
+        for table in section.tables:
+            lines += [to_markdown(table), ""]
+    lines += ["## Not run", ""]
+    lines += [f"- {markdown_text(one.title)}: {NOT_RUN} (`{one.how}`)" for one in content["missing"]] or [
+        "Nothing."
+    ]
+    lines += ["", "## Conditions", ""]
+    for table in content["conditions"]:
+        lines += [to_markdown(table), ""]
+    lines += ["## Commands to repeat it", "", *(f"    {command}" for command in content["commands"]), ""]
+    return "\n".join(lines)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="")

@@ -1,0 +1,391 @@
+"""The report's figures, declared once in Vega-Lite for page, SVG and PNG.
+
+Every string of the user's stands in data values, never in field names or expressions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import altair as alt
+
+from .collection import Series, number
+from .style import GLYPHS, SHAPES, Slots
+from .tables import Table
+from .verdict import k_max
+
+POINTS = 400
+"""Points of one curve that are drawn at most; the CSV holds all."""
+WIDTH, HEIGHT = 680, 320
+THRESHOLD = 0.2
+"""Share of passkeys that counts as found (Chen et al. 2023, section 3.3)."""
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: a Vega-Lite spec as wide as its container, with what to see in it in words."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    spec: dict[str, Any]
+    legend: Sequence[dict[str, Any]]
+    table: Table
+
+    def still(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The spec for a file: fixed width, legend inside, on white."""
+        spec = {**self.spec, "width": WIDTH, "config": {**config, "background": "#ffffff"}}
+        return _with_legend(spec)
+
+
+def perplexity(
+    series: Sequence[Series], slots: Slots, old: int | None, new: int | None
+) -> tuple[Any, list[Any]]:
+    """Perplexity by context size, both axes by doublings where values span more than a factor of four."""
+    rows = [
+        _point(s, slots, r["context"], r["perplexity"], r, x_name="context")
+        for s in _drawn(series, slots)
+        for r in s.rows
+    ]
+    values = [r["y"] for r in rows]
+    contexts = sorted({r["x"] for r in rows})
+    steep = min(values) > 0 and max(values) / min(values) > 4
+    x = alt.X("x:Q", title="context, tokens").scale(
+        type="log", base=2, domain=[contexts[0] / 1.12, contexts[-1] * 1.12], nice=False
+    )
+    x = x.axis(values=contexts, format=",d", labelOverlap="greedy", labelFlush=False)
+    y = alt.Y("y:Q", title="perplexity (lower is better)").axis(tickCount=6, format=",~r")
+    y = y.scale(type="log", nice=True) if steep else y.scale(zero=False, padding=12, nice=True)
+    shown = [("context, tokens", "x", ",d"), ("perplexity", "y", ",.4~r"), *_interval(), _n("tokens scored")]
+    chart = alt.layer(
+        *_guides([("old window", old), ("new window", new)], contexts[0], contexts[-1], x),
+        *_bars(rows, x, y),
+        *_lines(rows, x, y, slots, shown),
+    )
+    return _spec(chart), _legend(rows, slots)
+
+
+def position_loss(
+    series: Sequence[Series], slots: Slots, old: int | None, new: int | None
+) -> tuple[Any, list[Any]]:
+    """Loss by position of the token in its document, with bands."""
+    rows = []
+    for s in _drawn(series, slots):
+        for r in thin(s.rows):
+            point = _point(s, slots, (r["from"] + r["to"]) / 2, r["loss"], r)
+            rows.append({**point, "place": f"{r['from']:,.0f}–{r['to']:,.0f}"})
+    end = max(r["x"] for r in rows)
+    x = alt.X("x:Q", title="position, tokens").scale(nice=False, zero=True).axis(format=",d", tickCount=6)
+    y = alt.Y("y:Q", title="loss, nats a token (lower is better)").scale(zero=False).axis(tickCount=6)
+    shown = [("positions", "place", ""), ("loss", "y", ".3f"), *_interval(".3f"), _n("tokens")]
+    chart = alt.layer(
+        *_guides([("old window", old), ("new window", new)], 0, end, x),
+        *_band(rows, x, y),
+        *_lines(rows, x, y, slots, shown, dots=len(rows) <= 120),
+    )
+    return _spec(chart), _legend(rows, slots)
+
+
+def passkey(series: Sequence[Series], slots: Slots, old: int | None) -> tuple[Any, list[Any]]:
+    """Share of passkeys found by distance, Wilson bars, k_max of each model above."""
+    drawn = _drawn(series, slots)
+    end = max(r["distance"] for s in drawn for r in s.rows)
+    step = end / max(len(s.rows) for s in drawn)
+    rows, flags = [], []
+    for i, s in enumerate(drawn):
+        shift = (i - (len(drawn) - 1) / 2) * step * 0.16
+        for r in s.rows:
+            point = _point(s, slots, r["distance"] + shift, r["rate"], r)
+            rows.append(
+                {**point, "distance": r["distance"], "right": f"{r.get('right', '–')} of {r.get('n', '–')}"}
+            )
+        reached = k_max(s)
+        if reached is not None:
+            text = f"k_max {reached:,}" if reached else "k_max 0: not found"
+            flags.append({"x": reached, "y": 1.09 + 0.08 * i, "text": text, **_model(s, slots)})
+    top = 1.09 + 0.08 * len(flags)
+    x = alt.X("x:Q", title="distance of the passkey from the end, tokens")
+    x = x.scale(domain=[0, end * 1.02], nice=False).axis(format=",d", tickCount=6)
+    y = alt.Y("y:Q", title="passkeys found").scale(domain=[0, top], nice=False)
+    y = y.axis(format=".0%", values=[0, 0.2, 0.4, 0.6, 0.8, 1])
+    shown = [
+        ("distance, tokens", "distance", ",d"),
+        ("found", "right", ""),
+        ("share", "y", ".0%"),
+        *_interval(".0%"),
+    ]
+    limit = alt.Chart(alt.InlineData(values=[{"y": THRESHOLD}])).mark_rule(style="guide").encode(y="y:Q")
+    chart = alt.layer(
+        limit,
+        *_guides([("old window", old)], 0, end, x, flat=True),
+        *_bars(rows, x, y),
+        *_lines(rows, x, y, slots, shown),
+        *_flags(flags, x, y, end),
+    )
+    return _spec(chart, HEIGHT + 12 * len(flags)), _legend(rows, slots)
+
+
+def passkey_map(series: Series) -> tuple[Any, list[Any]]:
+    """Share of passkeys found by length of the prompt and depth of the key, for one model."""
+    rows = [
+        {
+            "length": r["length"],
+            "depth": r["depth"],
+            "rate": r["rate"],
+            "right": f"{r.get('right', '–')} of {r.get('n', '–')}",
+        }
+        for r in series.rows
+    ]
+    depths = len({r["depth"] for r in rows})
+    tips = [("prompt, tokens", "length", ",d"), ("depth of the key", "depth", ".0%"), ("found", "right", "")]
+    chart = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_rect(style="cell-gap")
+        .encode(
+            x=alt.X("length:O", title="length of the prompt, tokens").axis(
+                format=",d", labelAngle=0, labelOverlap=True
+            ),
+            y=alt.Y("depth:O", title="depth of the key (0 % = start)").axis(format=".0%", labelOverlap=True),
+            color=alt.Color("rate:Q")
+            .scale(domain=[0, 1])
+            .legend(title="found", format=".0%", gradientLength=120),
+            tooltip=_tips([*tips, ("share", "rate", ".0%")]),
+        )
+    )
+    return _spec(chart, min(420, 60 + 26 * depths)), []
+
+
+def training(series: Sequence[Series], slots: Slots) -> tuple[Any, list[Any]]:
+    """Training loss by step."""
+    drawn = _drawn(series, slots)
+    rows = [_point(s, slots, r["step"], r["loss"], r) for s in drawn for r in thin(s.rows)]
+    for row, source in zip(rows, [r for s in drawn for r in thin(s.rows)]):
+        row["tokens"] = number(source.get("tokens"))
+    x = alt.X("x:Q", title="step").scale(nice=False, zero=True).axis(format=",d", tickCount=6)
+    y = alt.Y("y:Q", title="training loss, nats a token").scale(zero=False).axis(tickCount=6)
+    shown = [("step", "x", ",d"), ("loss", "y", ".4f"), ("tokens", "tokens", ",d")]
+    return _spec(alt.layer(*_lines(rows, x, y, slots, shown, dots=len(rows) <= 60))), _legend(rows, slots)
+
+
+def dots(rows: Rows, slots: Slots, axis: str, *, zero: bool, share: bool) -> tuple[Any, list[Any]]:
+    """Values with their intervals, one line a task, one mark a model.
+
+    rows: {"task", "y", "low", "high", "n", "model"}; zero: draw a line at no difference; share: in per cent.
+    """
+    form = ("+.1%" if zero else ".1%") if share else ",.3~r"
+    tasks = list(dict.fromkeys(r["task"] for r in rows))
+    models = [label for label in slots.labels if any(r["model"] == label for r in rows)]
+    x = alt.X("y:Q", title=axis).axis(format=form.replace(".1", ".0"), tickCount=6, grid=True)
+    x = x.scale(zero=zero, nice=True, padding=8)
+    place = alt.Y("task:N", title=None, sort=tasks).axis(labelLimit=150, grid=False).scale(paddingInner=0.25)
+    offset = alt.YOffset("model:N", sort=models)
+    base = alt.Chart(alt.InlineData(values=rows))
+    tips = [("model", "model", ""), ("task", "task", ""), ("value", "y", form), *_interval(form), _n("n")]
+    layers: list[Any] = []
+    if zero:
+        layers.append(alt.Chart(alt.InlineData(values=[{"y": 0}])).mark_rule(style="guide").encode(x="y:Q"))
+    colour = _colour(slots)
+    layers.append(
+        base.mark_rule(strokeWidth=2).encode(
+            x=alt.X("low:Q", title=axis), x2="high:Q", y=place, yOffset=offset, color=colour
+        )
+    )
+    layers.append(
+        base.mark_point(filled=True, size=80, opacity=1, style="dot").encode(
+            x=x, y=place, yOffset=offset, color=colour, shape=_shape(slots), tooltip=_tips(tips)
+        )
+    )
+    height = 30 + len(tasks) * (14 + 15 * len(models))
+    return _spec(alt.layer(*layers), height), _legend(rows, slots)
+
+
+def by_length(rows: Rows, slots: Slots, axis: str) -> tuple[Any, list[Any]]:
+    """A score by length, one line a model. rows: {"x", "y", "low", "high", "n", "model"}."""
+    lengths = sorted({r["x"] for r in rows})
+    x = alt.X("x:Q", title="length, tokens").axis(values=lengths, format=",d", labelOverlap="greedy")
+    x = x.scale(type="log", base=2, domain=[lengths[0] / 1.12, lengths[-1] * 1.12], nice=False)
+    y = alt.Y("y:Q", title=axis).scale(zero=False, nice=True).axis(tickCount=6)
+    shown = [("length, tokens", "x", ",d"), (axis, "y", ",.3~r"), *_interval(), _n("n")]
+    return _spec(alt.layer(*_bars(rows, x, y), *_lines(rows, x, y, slots, shown))), _legend(rows, slots)
+
+
+def attention(rows: Rows, window: int | None) -> tuple[Any, list[Any]]:
+    """Attention score by distance, one line a series. rows: {"x", "y", "model"} (model: the series' name)."""
+    names = list(dict.fromkeys(r["model"] for r in rows))[: len(SHAPES)]
+    slots = Slots({name: i for i, name in enumerate(names)})
+    rows = [r for r in rows if r["model"] in slots.by_label]
+    end = max(r["x"] for r in rows)
+    x = alt.X("x:Q", title="distance between query and key, tokens").scale(nice=False, zero=True)
+    x = x.axis(format=",d", tickCount=6)
+    y = alt.Y("y:Q", title="attention score before softmax").scale(zero=False).axis(tickCount=6)
+    shown = [("distance", "x", ",d"), ("score", "y", ".3~r")]
+    chart = alt.layer(
+        *_guides([("trained window", window)], 0, end, x), *_lines(rows, x, y, slots, shown, dots=False)
+    )
+    return _spec(chart), _legend(rows, slots)
+
+
+def thin(rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """At most about POINTS rows, evenly taken, the last one always."""
+    if len(rows) <= POINTS:
+        return rows
+    step = -(-len(rows) // POINTS)
+    kept = list(rows[::step])
+    return kept if kept[-1] is rows[-1] else [*kept, rows[-1]]
+
+
+def _drawn(series: Sequence[Series], slots: Slots) -> list[Series]:
+    """The drawn models' series; of two of one model the comparable one."""
+    best: dict[str, Series] = {}
+    for one in sorted(series, key=lambda s: bool(s.mark)):
+        if one.model.label in slots.by_label:
+            best.setdefault(one.model.label, one)
+    return [best[label] for label in slots.labels if label in best]
+
+
+def _model(series: Series, slots: Slots) -> dict[str, Any]:
+    return {"model": series.model.label}
+
+
+def _point(
+    series: Series, slots: Slots, x: float, y: float, row: dict[str, Any], x_name: str = ""
+) -> dict[str, Any]:
+    kept = {key: number(row.get(key)) for key in ("low", "high", "n")}
+    return {"x": x, "y": y, **_model(series, slots), **kept}
+
+
+def _interval(form: str = ",.4~r") -> list[tuple[str, str, str]]:
+    return [("95 % interval from", "low", form), ("to", "high", form)]
+
+
+def _n(title: str) -> tuple[str, str, str]:
+    return (title, "n", ",d")
+
+
+def _tips(shown: Iterable[tuple[str, str, str]]) -> list[Any]:
+    return [
+        alt.Tooltip(f"{field}:Q", title=title, format=form)
+        if form
+        else alt.Tooltip(f"{field}:N", title=title)
+        for title, field, form in shown
+    ]
+
+
+def _colour(slots: Slots) -> Any:
+    return alt.Color("model:N", sort=None).scale(domain=slots.labels, range="category").legend(None)
+
+
+def _shape(slots: Slots) -> Any:
+    shapes = [SHAPES[slot] for slot in slots.by_label.values()]
+    return alt.Shape("model:N", sort=None).scale(domain=slots.labels, range=shapes).legend(None)
+
+
+def _lines(
+    rows: Rows, x: Any, y: Any, slots: Slots, shown: Sequence[tuple[str, str, str]], dots: bool = True
+) -> list[Any]:
+    """A line a model, and marks that answer to hovering."""
+    base = alt.Chart(alt.InlineData(values=rows)).encode(x=x, y=y, color=_colour(slots))
+    tips = _tips([("model", "model", ""), *shown])
+    marks = base.mark_point(filled=True, size=75 if dots else 160, opacity=1 if dots else 0, style="dot")
+    return [base.mark_line(strokeWidth=2), marks.encode(shape=_shape(slots), tooltip=tips)]
+
+
+def _bars(rows: Rows, x: Any, y: Any) -> list[Any]:
+    kept = [r for r in rows if r.get("low") is not None and r.get("high") is not None]
+    if not kept:
+        return []
+    low = y.copy()
+    low.shorthand = "low:Q"
+    base = alt.Chart(alt.InlineData(values=kept)).mark_rule(strokeWidth=2, opacity=0.45)
+    return [base.encode(x=x, y=low, y2="high:Q", color=alt.Color("model:N").legend(None))]
+
+
+def _band(rows: Rows, x: Any, y: Any) -> list[Any]:
+    kept = [r for r in rows if r.get("low") is not None and r.get("high") is not None]
+    if not kept:
+        return []
+    low = y.copy()
+    low.shorthand = "low:Q"
+    base = alt.Chart(alt.InlineData(values=kept)).mark_area(opacity=0.2)
+    return [base.encode(x=x, y=low, y2="high:Q", color=alt.Color("model:N").legend(None))]
+
+
+def _guides(
+    windows: Sequence[tuple[str, int | None]], first: float, last: float, x: Any, flat: bool = False
+) -> list[Any]:
+    """Dashed vertical lines at the windows, named at the top on the side where there is room."""
+    layers: list[Any] = []
+    for name, at in windows:
+        if at is None or not first <= at <= last * 1.02:
+            continue
+        right = at < (first * last) ** 0.5 if first > 0 else at < last / 2
+        base = alt.Chart(alt.InlineData(values=[{"x": at, "text": f"{name} {at:,}"}])).encode(x=x)
+        layers.append(base.mark_rule(style="guide"))
+        layers.append(
+            base.mark_text(
+                style="guide-text",
+                align="left" if right else "right",
+                dx=5 if right else -5,
+                baseline="bottom",
+            ).encode(text="text:N", y=alt.value("height") if flat else alt.value(-2))
+        )
+    return layers
+
+
+def _flags(flags: Rows, x: Any, y: Any, end: float) -> list[Any]:
+    """k_max of each model: a mark above the plot at its distance, with its number where there is room."""
+
+    def drawn(kept: Rows, align: Literal["left", "right"], side: int) -> list[Any]:
+        if not kept:
+            return []
+        colour = alt.Color("model:N").legend(None)
+        base = alt.Chart(alt.InlineData(values=kept)).encode(x=x, y=y, color=colour)
+        text = base.mark_text(align=align, dx=side, fontSize=11, fontWeight=600, baseline="middle")
+        mark = base.mark_point(shape="triangle-down", filled=True, size=60, opacity=1)
+        return [mark, text.encode(text="text:N")]
+
+    left = drawn([f for f in flags if f["x"] <= end / 2], "left", 8)
+    return left + drawn([f for f in flags if f["x"] > end / 2], "right", -8)
+
+
+def _legend(rows: Rows, slots: Slots) -> list[dict[str, Any]]:
+    """What the page prints above a figure: label, colour slot and glyph of each model in it."""
+    present = {row["model"] for row in rows}
+    return [
+        {"label": label, "slot": slot, "glyph": GLYPHS[slot]}
+        for label, slot in slots.by_label.items()
+        if label in present
+    ]
+
+
+def _spec(chart: Any, height: int = HEIGHT) -> dict[str, Any]:
+    """The chart as a plain Vega-Lite spec, as wide as its container."""
+    sized = chart.properties(
+        width="container", height=height, autosize=alt.AutoSizeParams(type="fit", contains="padding")
+    )
+    spec: dict[str, Any] = sized.to_dict()
+    spec.pop("config", None)
+    return spec
+
+
+def _with_legend(spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec with the legend of models that the page otherwise prints beside it."""
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, list):
+            return [walk(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        copy = {key: walk(item) if key != "datasets" else item for key, item in value.items()}
+        if copy.get("field") == "model" and "legend" in copy and "scale" in copy:
+            present = {row["model"] for rows in spec["datasets"].values() for row in rows if "model" in row}
+            named = [label for label in copy["scale"]["domain"] if label in present]
+            copy["legend"] = {"title": None, "orient": "top", "columns": 2, "values": named}
+        return copy
+
+    walked: dict[str, Any] = walk(spec)
+    return walked

@@ -1,0 +1,274 @@
+"""The verdict: what the results say of the longer model, as figures and as one sentence. Pure functions.
+
+Usable by perplexity: the longest context measured up to which perplexity is never more than TOLERANCE above
+the lowest at any shorter context. Usable by passkey: k_max. The usable window is the smaller of those that
+were measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from ..metrics.intervals import wilson
+from .collection import Collection, Model, Series, collect, number
+from .phrasing import between, clean, count, figure, listed, percent, times
+
+TOLERANCE = 0.05
+"""How far (a share) perplexity may rise above its lowest before a context no longer counts as usable."""
+LABELS = {
+    "longer": "It worked",
+    "partly": "It worked in part",
+    "no gain": "It did not work",
+    "not longer": "Not lengthened",
+    "not measured": "Not measured",
+}
+COST_LIMIT = 0.5
+"""Above this rise of perplexity at the old window (a share) a model is not said to read its new one."""
+
+
+def verdict_of(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The verdict on a list of results (the content of results files), see `verdict`."""
+    return verdict(collect([(f"result {i + 1}", result) for i, result in enumerate(results)]))
+
+
+def verdict(found: Collection) -> dict[str, Any]:
+    """What the results say of the longest, best prepared model among them.
+
+    {"status": "longer" | "partly" | "no gain" | "not longer" | "not measured",
+     "label": str, "headline": str, "reasons": [str, ...], "sentence": all of it as one sentence,
+     "subject": name, "baseline": name | None,
+     "usable": {"before", "after", "claimed": tokens | None, "basis": [...], "before_measured": bool},
+     "perplexity": [...one a group of texts...], "passkey": {...} | None, "cost": {...} | None}
+    """
+    subject, baseline = found.subject, found.baseline
+    perplexity = [p for p in (_perplexity(found, group) for group in found.of("perplexity")) if p]
+    passkey = _passkey(found)
+    before = _usable(found, baseline)
+    result: dict[str, Any] = {
+        "subject": subject.label,
+        "baseline": baseline.label if baseline else None,
+        "usable": {
+            "before": before or subject.original_window,
+            "before_measured": before is not None,
+            "after": _usable(found, subject),
+            "claimed": subject.window,
+            "basis": _basis(perplexity, passkey),
+        },
+        "perplexity": perplexity,
+        "passkey": passkey,
+        "cost": _cost(found, perplexity),
+    }
+    result["status"] = _status(result, subject)
+    result["label"] = LABELS[result["status"]]
+    result["headline"], result["reasons"] = _headline(result, subject), _reasons(result)
+    because = f": {'; '.join(result['reasons'])}" if result["reasons"] else ""
+    result["sentence"] = f"{result['headline']}{because}."
+    return result
+
+
+def usable_by_perplexity(rows: Sequence[dict[str, Any]]) -> int:
+    """Longest context (tokens) up to which perplexity stays within TOLERANCE of the lowest before it.
+
+    >>> usable_by_perplexity([{"context": 512, "perplexity": 8.3}, {"context": 1024, "perplexity": 135}])
+    512
+    """
+    lowest, reached = float("inf"), 0
+    for row in sorted(rows, key=lambda row: row["context"]):
+        if row["perplexity"] > lowest * (1 + TOLERANCE):
+            break
+        lowest, reached = min(lowest, row["perplexity"]), int(row["context"])
+    return reached
+
+
+def k_max(series: Series | None) -> int | None:
+    """Effective window by passkey, tokens, as the evaluation found it; None when it did not run."""
+    found = None if series is None else number(series.summary.get("k_max"))
+    return None if found is None else int(found)
+
+
+def pooled(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """All passkey prompts together: {"right", "n", "rate", "low", "high"} (Wilson, 95 %)."""
+    right, n = (sum(int(number(row.get(key)) or 0) for row in rows) for key in ("right", "n"))
+    if n <= 0 or not 0 <= right <= n:
+        return None
+    low, high = wilson(right, n)
+    return {"right": right, "n": n, "rate": right / n, "low": low, "high": high}
+
+
+def at(rows: Sequence[dict[str, Any]], context: int | None) -> dict[str, Any] | None:
+    """The perplexity row of one context."""
+    return next((row for row in rows if row["context"] == context), None)
+
+
+def _usable(found: Collection, model: Model | None) -> int | None:
+    """The smallest of what perplexity (on every group of texts) and passkey allow; None: not measured."""
+    limits = []
+    for group in found.of("perplexity"):
+        series = found.get(model, "perplexity", group)
+        if series:
+            limits.append(usable_by_perplexity(series.rows))
+    reached = k_max(found.get(model, "passkey"))
+    if reached is not None:
+        limits.append(reached)
+    return min(limits, default=None)
+
+
+def _basis(perplexity: list[dict[str, Any]], passkey: dict[str, Any] | None) -> list[str]:
+    basis = ["perplexity"] if perplexity else []
+    return [*basis, "passkey"] if passkey and passkey["k_max"] is not None else basis
+
+
+def _perplexity(found: Collection, group: str) -> dict[str, Any] | None:
+    """How the subject's perplexity goes with context on one group of texts."""
+    mine = found.get(found.subject, "perplexity", group)
+    if mine is None:
+        return None
+    theirs = found.get(found.baseline, "perplexity", group)
+    rows = mine.rows
+    rises = [
+        {"context": b["context"], "from": a["perplexity"], "to": b["perplexity"]}
+        for a, b in pairwise(rows)
+        if b["perplexity"] >= a["perplexity"]
+    ]
+    last = at(rows, found.subject.window) or rows[-1]
+    comparable = theirs is not None and theirs.mark == mine.mark
+    return {
+        "group": clean(group),
+        "contexts": [row["context"] for row in rows],
+        "values": [row["perplexity"] for row in rows],
+        "doublings": len(rows) > 1 and all(b["context"] == 2 * a["context"] for a, b in pairwise(rows)),
+        "rises": rises,
+        "usable": usable_by_perplexity(rows),
+        "last": {k: last.get(k) for k in ("context", "perplexity", "low", "high", "n", "sampled")},
+        "before": at(theirs.rows, last["context"]) if comparable and theirs else None,
+    }
+
+
+def _passkey(found: Collection) -> dict[str, Any] | None:
+    series = found.get(found.subject, "passkey")
+    if series is None:
+        return None
+    target = number(series.summary.get("target")) or max(row["distance"] for row in series.rows)
+    return {
+        "k_max": k_max(series),
+        "target": int(target),
+        "pooled": pooled(series.rows),
+        "before": k_max(found.get(found.baseline, "passkey")),
+    }
+
+
+def _cost(found: Collection, perplexity: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Perplexity at the old window against the baseline's, on the first texts where both were measured."""
+    old = found.subject.original_window
+    for group in (p["group"] for p in perplexity):
+        series = found.of("perplexity")
+        raw = next(name for name in series if clean(name) == group)
+        mine, theirs = (found.get(m, "perplexity", raw) for m in (found.subject, found.baseline))
+        if mine is None or theirs is None or mine.mark != theirs.mark:
+            continue
+        after, before = at(mine.rows, old), at(theirs.rows, old)
+        if after and before and before["perplexity"] > 0:
+            share = after["perplexity"] / before["perplexity"] - 1
+            return {
+                "group": group,
+                "context": old,
+                "share": share,
+                "before": before["perplexity"],
+                "after": after["perplexity"],
+                "n": number(after.get("n")),
+            }
+    return None
+
+
+def _status(result: dict[str, Any], subject: Model) -> str:
+    usable = result["usable"]
+    after, before, claimed = usable["after"], usable["before"] or 0, usable["claimed"] or 0
+    if after is None:
+        return "not measured"
+    if subject.role == "original":
+        return "not longer"
+    if after <= before:
+        return "no gain"
+    costly = result["cost"] is not None and result["cost"]["share"] > COST_LIMIT
+    return "longer" if after >= claimed and not costly else "partly"
+
+
+def _headline(result: dict[str, Any], subject: Model) -> str:
+    """How far the model reads, good or bad."""
+    usable, name = result["usable"], subject.label
+    after, before, claimed = usable["after"], usable["before"], usable["claimed"]
+    if result["status"] == "not measured":
+        return f"{name} was not measured: neither perplexity nor passkey results are here"
+    if result["status"] == "not longer":
+        return f"{name} is an original model; its window of {count(claimed)} tokens was not lengthened"
+    if result["status"] == "no gain":
+        return f"{name} reads no further than before: {count(after)} of the {count(claimed)} tokens it claims"
+    if result["status"] == "longer":
+        gain = f", {times(after / before)} as many as before ({count(before)})" if before else ""
+        return f"{name} reads {count(after)} tokens{gain}"
+    if after >= (claimed or 0):
+        return f"{name} does not read its {count(claimed)} tokens well"
+    return f"{name} reads {count(after)} of its {count(claimed)} tokens"
+
+
+def _reasons(result: dict[str, Any]) -> list[str]:
+    if result["status"] == "not measured":
+        return []
+    return [*_perplexity_clause(result["perplexity"]), *_passkey_clause(result), *_cost_clause(result)]
+
+
+def _perplexity_clause(found: list[dict[str, Any]]) -> list[str]:
+    if not found:
+        return ["perplexity was not measured"]
+    bad = [p for p in found if p["rises"]]
+    if bad:
+        parts = []
+        for p in bad:
+            worst = max(p["rises"], key=lambda rise: rise["to"] / rise["from"])
+            place = f" on {p['group']}" if p["group"] and len(found) > 1 else ""
+            share = percent(worst["to"] / worst["from"] - 1, signed=True)
+            change = f"{figure(worst['from'])} to {figure(worst['to'])}, {share}"
+            parts.append(f"rises at {count(worst['context'])}{place} ({change})")
+        return [f"perplexity {listed(parts)}"]
+    first = found[0]
+    if len(first["values"]) < 2:
+        return [f"perplexity is {figure(first['values'][0])} at {count(first['contexts'][0])} tokens"]
+    step = "every doubling" if all(p["doublings"] for p in found) else "every longer context"
+    if len(found) > 1:
+        return [f"perplexity falls with {step} on all {len(found)} groups of texts"]
+    return [f"perplexity falls with {step} ({' → '.join(map(figure, first['values']))})"]
+
+
+def _passkey_clause(result: dict[str, Any]) -> list[str]:
+    passkey = result["passkey"]
+    if passkey is None or passkey["k_max"] is None:
+        return ["passkey retrieval was not measured"]
+    reached, target = passkey["k_max"], passkey["target"]
+    facts = [f"k_max {count(reached)}"]
+    if passkey["before"] is not None:
+        facts[0] += f", original {count(passkey['before'])}"
+    total = passkey["pooled"]
+    if total:
+        interval = between(total["low"], total["high"], share=True)
+        facts.append(f"{count(total['right'])} of {count(total['n'])} right, 95 % interval {interval}")
+    if reached >= target:
+        head = "the passkey is found at every distance"
+    elif reached > 0:
+        head = f"the passkey is found only up to {count(reached)} of {count(target)} tokens back"
+    else:
+        head = "the passkey is not found even at the shortest distance"
+    return [f"{head} ({'; '.join(facts)})"]
+
+
+def _cost_clause(result: dict[str, Any]) -> list[str]:
+    cost = result["cost"]
+    if cost is None:
+        return []
+    where = f"at the old window of {count(cost['context'])}"
+    if abs(cost["share"]) < 0.0005:
+        return [f"perplexity {where} is as before"]
+    word = "costs" if cost["share"] > 0 else "gains"
+    share = percent(abs(cost["share"]))
+    return [f"{where} it {word} {share} of perplexity ({figure(cost['before'])} → {figure(cost['after'])})"]
