@@ -1,0 +1,153 @@
+"""Summarization of long documents (the paper's Table 6): GovReport, ROUGE-1/2/L.
+
+The document is cut to what the window leaves beside the prompt and the answer. The same model with the
+document cut to a smaller window (``cut``) shows what the long window is worth: same documents, paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .. import console
+from ..data.summaries import HUB, Summarized, prompt_ids, read_summaries
+from ..data.tables import describe_table
+from ..errors import UserError
+from ..metrics.intervals import document_interval
+from ..metrics.rouge import METRICS, rouge
+from ..model.lm import LanguageModel
+from ..results.cells import Cells
+from ..settings import option, tokens
+
+NAME = "summarization"
+ANSWER = 1000
+"""Tokens of a summary and of its reference in the paper."""
+CELL = 8
+"""Documents in a cell: those of equal prompt length are answered together."""
+
+
+@dataclass(frozen=True)
+class SummarizationSettings:
+    """Summaries of long documents, greedy, by ROUGE (the paper: GovReport)."""
+
+    source: str = option(HUB, help="Parquet or JSON file, or hub:OWNER/NAME[@CONFIG][:SPLIT]")
+    columns: tuple[str, ...] = option((), help="its columns of documents and of summaries, where not known")
+    window: int | None = option(None, help="tokens of prompt and answer (default the model's)", parse=tokens)
+    cut: tuple[int, ...] = option((), help="smaller windows to compare with, such as the old L", parse=tokens)
+    answer: int | None = option(
+        None, help="tokens of a summary (default 1000, at most a quarter of the smallest window)"
+    )
+    limit: int | None = option(None, help="only the first so many documents")
+    seed: int = option(0, help="of the bootstrap")
+
+
+def data(settings: SummarizationSettings) -> list[dict[str, Any]]:
+    """The "data" block of the documents."""
+    return [describe_table(settings.source)]
+
+
+def run(lm: LanguageModel, settings: SummarizationSettings, cells: Cells) -> dict[str, Any]:
+    """One row a window and metric with every document's score, and the gain over the smaller windows."""
+    windows = sorted({settings.window or lm.window, *settings.cut})
+    room = settings.answer or min(ANSWER, windows[0] // 4)
+    found = read_summaries(settings.source, settings.columns, settings.limit)
+    rouge("a", "a")  # says what is missing before anything is computed
+    documents = [lm.encode(one.document) for one in found]
+    rows, details = [], []
+    with console.progress(f"{lm.name}: summaries", len(found) * len(windows), "documents") as progress:
+        for window in windows:
+            prompts = _prompts(lm, documents, window - room)
+            scored = _window(lm, found, prompts, window, room, cells, progress)
+            rows += [_row(scored, window, metric, settings.seed) for metric in METRICS]
+            details += [
+                {"window": window, "document": i, "tokens": len(prompts[i]), "text": one["text"]}
+                for i, one in enumerate(scored)
+            ]
+    return {
+        "protocol": {
+            "name": "the paper's prompt",
+            "decoding": "greedy",
+            "answer_tokens": room,
+            "reference_tokens": ANSWER,
+            "rouge": "rouge-score, F-measure, Porter-stemmed",
+            "interval": "95 %, bootstrap over documents",
+            "seed": settings.seed,
+        },
+        "data": data(settings),
+        "rows": rows,
+        "summary": {"gains": _gains(rows, settings.seed), "documents": details},
+    }
+
+
+def _prompts(lm: LanguageModel, documents: Sequence[list[int]], length: int) -> list[list[int]]:
+    try:
+        return [prompt_ids(ids, length, encode=lm.encode, bos=lm.bos) for ids in documents]
+    except ValueError as error:
+        raise UserError(f"a window of {length} tokens is too small to summarize in: {error}") from None
+
+
+def _window(
+    lm: LanguageModel,
+    found: Sequence[Summarized],
+    prompts: Sequence[list[int]],
+    window: int,
+    room: int,
+    cells: Cells,
+    progress: console.Progress,
+) -> list[dict[str, Any]]:
+    """Every document's summary and scores at one window, in the documents' order."""
+    by_length: dict[int, list[int]] = {}
+    for i, ids in enumerate(prompts):
+        by_length.setdefault(len(ids), []).append(i)
+    done: dict[int, dict[str, Any]] = {}
+    for length in sorted(by_length):
+        same = by_length[length]
+        for part in (same[at : at + CELL] for at in range(0, len(same), CELL)):
+            cell = f"{window}/{part[0]}"
+            scores = cells.get(cell)
+            if scores is None:
+                outputs = lm.generate(torch.tensor([prompts[i] for i in part]), room)
+                scores = [_score(lm, found[i], ids.tolist()) for i, ids in zip(part, outputs)]
+                cells.put(cell, scores)
+            done |= dict(zip(part, scores))
+            progress.advance(len(part), f"window {window:,}")
+    return [done[i] for i in range(len(prompts))]
+
+
+def _score(lm: LanguageModel, one: Summarized, output: list[int]) -> dict[str, Any]:
+    end = getattr(lm, "eos", None)  # models that end their answers know it; the others speak to the last token
+    text = lm.decode(output[: output.index(end)] if end in output else output).strip()
+    reference = lm.decode(lm.encode(one.summary)[:ANSWER])
+    return {**rouge(reference, text), "text": text}
+
+
+def _row(scored: Sequence[dict[str, Any]], window: int, metric: str, seed: int) -> dict[str, Any]:
+    scores = [one[metric] for one in scored]
+    low, high = document_interval(scores, [1] * len(scores), seed) or (None, None)
+    return {
+        "window": window,
+        "metric": metric,
+        "score": sum(scores) / len(scores),
+        "low": low,
+        "high": high,
+        "n": len(scores),
+        "scores": scores,
+    }
+
+
+def _gains(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """The largest window's mean score less each smaller one's, on the same documents, with interval."""
+    largest = max(row["window"] for row in rows)
+    gains = []
+    for row in rows:
+        if row["window"] == largest:
+            continue
+        best = next(r for r in rows if r["window"] == largest and r["metric"] == row["metric"])
+        more = [a - b for a, b in zip(best["scores"], row["scores"])]
+        low, high = document_interval(more, [1] * len(more), seed) or (None, None)
+        gain = {"gain": sum(more) / len(more), "low": low, "high": high, "n": len(more)}
+        gains.append({"metric": row["metric"], "window": largest, "over": row["window"], **gain})
+    return gains
