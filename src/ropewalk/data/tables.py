@@ -22,6 +22,8 @@ def read_rows(source: str, columns: Sequence[str] = (), limit: int | None = None
     source: a file of a known kind, or ``hub:OWNER/NAME[@CONFIG][:SPLIT]`` (split: train).
     Raises UserError: missing, unreadable, of another kind, empty, or without one of the columns.
     """
+    if limit is not None and limit < 1:
+        raise UserError(f"limit is {limit}; at least 1 row has to be read")
     rows = list(itertools.islice(_rows(source), limit))
     if not rows:
         raise UserError(f"{source} holds no rows")

@@ -102,6 +102,8 @@ def data(settings: BenchmarkSettings) -> list[dict[str, Any]]:
 
 def sources(settings: BenchmarkSettings) -> list[Source]:
     """Where each task comes from. Raises UserError: an unknown task, a file of no task, columns missing."""
+    if settings.window is not None and settings.window < 2:
+        raise UserError(f"window is {settings.window}; a question and its choice need at least 2 tokens")
     files = dict(_name_and_file(text) for text in settings.files)
     wanted = list(dict.fromkeys([*settings.tasks, *files]))
     if settings.tasks == tuple(BENCHMARKS) and files:

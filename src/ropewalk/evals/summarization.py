@@ -52,7 +52,9 @@ def data(settings: SummarizationSettings) -> list[dict[str, Any]]:
 def run(lm: LanguageModel, settings: SummarizationSettings, cells: Cells) -> dict[str, Any]:
     """One row a window and metric with every document's score, and the gain over the smaller windows."""
     windows = sorted({settings.window or lm.window, *settings.cut})
-    room = settings.answer or min(ANSWER, windows[0] // 4)
+    room = min(ANSWER, windows[0] // 4) if settings.answer is None else settings.answer
+    if room < 1:
+        raise UserError(f"answer is {room} tokens; a summary needs at least 1")
     found = read_summaries(settings.source, settings.columns, settings.limit)
     rouge("a", "a")  # says what is missing before anything is computed
     documents = [lm.encode(one.document) for one in found]
@@ -118,7 +120,9 @@ def _window(
 
 
 def _score(lm: LanguageModel, one: Summarized, output: list[int]) -> dict[str, Any]:
-    end = getattr(lm, "eos", None)  # models that end their answers know it; the others speak to the last token
+    end = getattr(
+        lm, "eos", None
+    )  # models that end their answers know it; the others speak to the last token
     text = lm.decode(output[: output.index(end)] if end in output else output).strip()
     reference = lm.decode(lm.encode(one.summary)[:ANSWER])
     return {**rouge(reference, text), "text": text}
