@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import UserError
@@ -38,6 +38,8 @@ class RopeState:
     attention_factor: what cos and sin are multiplied by; None when transformers derives it.
     layers: layer type -> its rope parameters; {"": parameters} when one set serves all layers.
     where: which key of config.json it was read from.
+    stated: ``max_position_embeddings`` as it stands there, tokens.
+    head_dims: layer type -> d, as `layers`.
     """
 
     family: str
@@ -51,6 +53,8 @@ class RopeState:
     attention_factor: float | None
     layers: dict[str, dict[str, Any]]
     where: str
+    stated: int
+    head_dims: dict[str, int] = field(default_factory=dict)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -100,7 +104,19 @@ def as_read(config: dict[str, Any]) -> dict[str, Any]:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"transformers refuses this config.json: {reason}") from None
     found.setdefault("model_type", text.model_type)
+    for name in ("max_position_embeddings", "hidden_size", "num_attention_heads"):
+        if name not in found:  # some families store these under names of their own
+            found[name] = getattr(text, name, None)
     return found
+
+
+def window_key(config: dict[str, Any]) -> str:
+    """The key in which this family's config.json states its window."""
+    from transformers import CONFIG_MAPPING
+
+    kind = text_part(config).get("model_type") or config["model_type"]
+    names = getattr(CONFIG_MAPPING[kind], "attribute_map", {}) if kind in CONFIG_MAPPING else {}
+    return str(names.get("max_position_embeddings", "max_position_embeddings"))
 
 
 def read_state(config: dict[str, Any]) -> RopeState:
@@ -141,6 +157,8 @@ def read_state(config: dict[str, Any]) -> RopeState:
         attention_factor=None if attention is None else float(attention),
         layers=layers,
         where=_where(text_part(config)),
+        stated=stated,
+        head_dims={name: _head_dim(read, name) for name in layers},
     )
 
 

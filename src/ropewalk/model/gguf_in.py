@@ -1,0 +1,138 @@
+"""What a GGUF file says about itself: is it whole, its metadata, its config with the scaling it asks for.
+
+transformers reads the architecture's numbers from a GGUF file but none of its ``rope.scaling`` keys, so a
+scaled file would silently run unscaled; here they become rope parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .quiet import quiet
+
+
+def open_gguf(path: Path) -> Any:
+    """A GGUFReader over a whole file. Raises UserError for one that is cut off, broken or not GGUF."""
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(str(path))
+        end = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
+    except FileNotFoundError:
+        raise UserError(f"no such model: {path}") from None
+    except (ValueError, IndexError, KeyError, OverflowError, TypeError, OSError, struct.error, MemoryError):
+        raise UserError(f"{path} is cut off, or not a GGUF file: copy or download it again") from None
+    if end > path.stat().st_size:
+        raise UserError(f"{path} is cut off: it needs {end:,} bytes and has {path.stat().st_size:,}")
+    if not reader.tensors:
+        raise UserError(f"{path} holds no weights: a GGUF file of a vocabulary only cannot be extended")
+    return reader
+
+
+def metadata(reader: Any) -> dict[str, Any]:
+    """All keys and values of an open GGUF file, as plain Python values."""
+    return {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
+
+
+def gguf_config(path: Path, meta: dict[str, Any], reader: Any) -> dict[str, Any]:
+    """A config.json for a GGUF file: transformers' reading of it, cleaned, with the file's own scaling.
+
+    Raises UserError for an architecture that transformers cannot read.
+    """
+    from transformers import AutoConfig, __version__
+
+    architecture = str(meta.get("general.architecture"))
+    with quiet():
+        try:
+            config = AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
+        except Exception as error:  # the reader raises whatever its architecture's table lacks
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"GGUF architecture {architecture!r} cannot be read by transformers {__version__}: {reason}"
+            ) from None
+    raw = {k: _shortest(v) for k, v in json.loads(config.to_json_string()).items() if not k.startswith("_")}
+    classes = _causal_class(str(raw.get("model_type")))
+    if classes:
+        raw["architectures"] = [classes]
+    scaling = rope_scaling(architecture, meta, reader)
+    parameters = raw.get("rope_parameters")
+    if scaling and isinstance(parameters, dict) and "rope_theta" in parameters:
+        raw["rope_parameters"] = {**parameters, **scaling}
+    elif scaling:
+        raise UserError(
+            f"{path} asks for {scaling['rope_type']} scaling of its positions, which cannot be written for "
+            f"architecture {architecture!r}; start from the model's safetensors instead"
+        )
+    return raw
+
+
+def rope_scaling(architecture: str, meta: dict[str, Any], reader: Any) -> dict[str, Any] | None:
+    """The scaling a GGUF file asks for, in transformers' words; None when there is none."""
+    key = f"{architecture}.rope.scaling"
+    kind = meta.get(f"{key}.type")
+    factor = float(meta.get(f"{key}.factor") or meta.get(f"{architecture}.rope.scale_linear") or 1.0)
+    window = int(meta.get(f"{architecture}.context_length") or 0)
+    original = meta.get(f"{key}.original_context_length")
+    divisors = _tensor(reader, "rope_freqs.weight")
+    if divisors is not None and max(divisors) > 1:  # Llama 3's scaling, stored as one divisor a frequency
+        return _table(divisors, divisors, max(divisors), window)
+    long, short = _tensor(reader, "rope_factors_long.weight"), _tensor(reader, "rope_factors_short.weight")
+    if long is not None and short is not None:
+        table = _table(short, long, window / int(original or window), int(original or window))
+        attention = meta.get(f"{key}.attn_factor")
+        if attention:
+            table["attention_factor"] = _shortest(float(attention))
+        else:
+            table.pop("attention_factor")
+        return table
+    if kind in (None, "none") and factor > 1:
+        kind = "linear"
+    if kind in (None, "none") or factor == 1.0:
+        return None
+    if kind == "linear":
+        return {"rope_type": "linear", "factor": factor}
+    if kind == "yarn":
+        found = {"rope_type": "yarn", "factor": factor}
+        found["original_max_position_embeddings"] = int(original or round(window / factor))
+        return found
+    raise UserError(f"GGUF rope scaling type {kind!r} is not known here; known: none, linear, yarn, longrope")
+
+
+def _table(short: list[float], long: list[float], factor: float, original: int) -> dict[str, Any]:
+    return {
+        "rope_type": "longrope",
+        "short_factor": short,
+        "long_factor": long,
+        "factor": float(factor),
+        "attention_factor": 1.0,
+        "original_max_position_embeddings": original,
+    }
+
+
+def _tensor(reader: Any, name: str) -> list[float] | None:
+    for tensor in reader.tensors:
+        if tensor.name == name:
+            return [_shortest(float(value)) for value in tensor.data]
+    return None
+
+
+def _shortest(value: Any) -> Any:
+    """A float32 stored as float64 (9.999999747378752e-06) as the shortest number that means it (1e-05)."""
+    import numpy as np
+
+    if isinstance(value, dict):
+        return {key: _shortest(item) for key, item in value.items()}
+    if isinstance(value, float) and float(np.float32(value)) == value:
+        return float(str(np.float32(value)))
+    return value
+
+
+def _causal_class(family: str) -> str | None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(family)
+    return found[0] if isinstance(found, tuple | list) else found
