@@ -18,6 +18,7 @@ from ..data.windows import Encode, Marks
 from ..errors import UserError
 from ..files import fingerprint, locked, new_directory, read_record, require_ours, write_record
 from ..model.load import load_config, load_tokenizer, model_block
+from ..model.quiet import quiet
 from ..results.record import provenance, write_result
 from .engine import Outcome, Plan, train, world
 from .feeding import Feeder, Layout
@@ -184,7 +185,8 @@ def _write(
 
             write_adapter(outcome.model, job.source, beside)
         else:
-            outcome.model.to(dtype).save_pretrained(beside)
+            with quiet():
+                outcome.model.to(dtype).save_pretrained(beside)
             copy_companions(job.source, beside)
         for file in beside.glob("*.safetensors"):
             os.chmod(file, (beside / "config.json").stat().st_mode & 0o777)

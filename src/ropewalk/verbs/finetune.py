@@ -166,15 +166,12 @@ def _plan(settings: Finetune, path: Path, length: int) -> Plan:
     if batch // ranks % micro:
         raise UserError(f"batch {batch} does not divide by {ranks} × micro_batch {micro}")
     dtype = settings.dtype or ("bf16" if device == "cuda" else "float32")
-    rows = [
-        ("steps", f"{settings.steps:,}", "the paper's" if settings.steps == 1000 else "as asked"),
-        ("peak rate", f"{rate:g}", why_rate),
-        ("warm-up", f"{settings.warmup} steps", f"from a tenth of the peak; then {settings.schedule}"),
-        ("batch", f"{batch} × {length:,}", why_batch),
-        ("at once", f"{micro} × {length:,}", "activations twice" if recompute else "by memory"),
-        ("arithmetic", dtype, f"on {device}, float32 weights" if not settings.lora else f"on {device}, LoRA"),
-    ]
-    console.table(f"finetune {settings.model} -> {settings.out}", ("", "", "why"), rows)
+    console.say(f"finetune {settings.model} -> {settings.out}: {parameters:,} parameters, {device}")
+    console.say(f"  {settings.steps:,} steps" + (", as in the paper" if settings.steps == 1000 else ""))
+    console.say(f"  peak rate {rate:g} ({why_rate}), from a tenth of it in {settings.warmup} steps, then")
+    console.say(f"  {settings.schedule}; AdamW (0.9, 0.95), no weight decay, as in the paper")
+    console.say(f"  batch {batch} sequences of {length:,} tokens ({why_batch}), {micro} at once")
+    console.say(f"  {dtype}{', activations computed twice' if recompute else ''}")
     return Plan(
         steps=settings.steps,
         rate=rate,
