@@ -11,13 +11,15 @@ All in float64; pure arithmetic.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .bounds import Complex, Real, attention_score, error_bound, extrapolation_bound, magnitude_bound
-from .rotate import Layout
+
+if TYPE_CHECKING:
+    from .rotate import Layout  # a type only: this module and `bounds` run without torch
 
 
 def as_complex(x: ArrayLike, layout: Layout = "half-split") -> Complex:
