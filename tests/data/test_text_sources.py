@@ -1,0 +1,122 @@
+"""Text from every kind of source, and one clear line for every kind that cannot be read."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ropewalk.data import formats
+from ropewalk.data.formats import Lines
+from ropewalk.data.mixture import open_mixture, parse_mixture
+from ropewalk.data.text import describe, documents, shards
+from ropewalk.errors import UserError
+
+
+def texts(*sources, column=None):
+    return [document.text for document in documents([str(s) for s in sources], column)]
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    path = tmp_path / "rows.parquet"
+    table = pa.table({"id": [1, 2, 3, 4], "body": ["one", None, "", "four"]})
+    pq.write_table(table, path, row_group_size=3)
+    return path
+
+
+def test_every_kind_gives_its_documents_in_order(tmp_path, parquet):
+    (tmp_path / "a.txt").write_bytes("eins\r\nzwei".encode())
+    (tmp_path / "b.jsonl").write_text('{"text": "x"}\n\n{"text": null}\n{"text": "y"}')
+    assert texts(tmp_path / "a.txt", tmp_path / "b.jsonl", parquet) == ["eins\nzwei", "x", "y", "one", "four"]
+    assert texts(tmp_path) == ["eins\nzwei", "x", "y", "one", "four"]
+
+
+def test_a_row_group_is_a_shard_so_that_no_file_is_read_whole(parquet):
+    assert [shard.count() for shard in shards([str(parquet)])] == [3, 1]
+
+
+def test_lines_cut_at_any_byte_give_every_line_once(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    wanted = [f"text {i} äö" for i in range(30)]
+    path.write_text("".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in wanted))
+    size = path.stat().st_size
+    for step in (1, 7, 50, 1000):
+        found = []
+        for start in range(0, size, step):
+            for block in Lines(path, "lines", start, min(size, start + step), None).blocks():
+                found += [document.text for document in block]
+        assert found == wanted, step
+
+
+def test_a_large_text_file_is_cut_at_line_ends_and_nothing_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "BLOCK", 100)
+    path = tmp_path / "long.txt"
+    path.write_text("".join(f"line {i}\n" for i in range(200)))
+    found = texts(path)
+    assert len(found) > 5
+    assert "".join(found) == path.read_text()
+    assert all(part.endswith("\n") for part in found)
+
+
+def test_a_description_names_hashes_and_counts(tmp_path, parquet):
+    (tmp_path / "a.txt").write_text("abc")
+    assert describe([str(tmp_path / "a.txt"), str(parquet)]) == [
+        {
+            "name": "a.txt",
+            "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            "documents": 1,
+        },
+        {"name": "rows.parquet", "sha256": describe([str(parquet)])[0]["sha256"], "documents": 4},
+    ]
+
+
+def test_two_files_of_one_name_keep_their_paths_in_a_description(tmp_path):
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(name)
+    paths = [str(tmp_path / name / "a.txt") for name in ("x", "y")]
+    assert [block["name"] for block in describe(paths)] == paths
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("no.txt", None, "no data file"),
+        ("empty.txt", b"", "is empty"),
+        ("book.docx", b"x", "unknown kind .docx"),
+        ("binary.txt", b"a\0b", "is binary"),
+        ("bad.jsonl", b'{"text": "a"}\n{"text"', "line at byte 14 is not a JSON object"),
+        ("list.jsonl", b"[1]\n", "line at byte 0 is not a JSON object"),
+        ("columns.jsonl", b'{"a": "x", "b": "y"}\n', "no text column that can be told (a, b)"),
+        ("number.jsonl", b'{"text": "x"}\n{"text": 3}\n', "no text column that can be told"),
+        ("bad.parquet", b"PAR1nothing", "not a readable Parquet file"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(tmp_path, name, content, said):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        texts(path)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_column_names_those_that_there_are(parquet):
+    with pytest.raises(UserError, match=r"no text column 'text'; columns: id, body \(text: body\)"):
+        texts(parquet, column="text")
+
+
+def test_an_empty_directory_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no text in directory"):
+        texts(tmp_path)
+
+
+def test_text_shorter_than_one_window_is_refused_with_both_numbers(tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text("twelve bytes")
+    with pytest.raises(UserError, match="12 tokens in all, the window is 100"):
+        open_mixture(parse_mixture([str(path)]), lambda text: [ord(c) for c in text], 100)
