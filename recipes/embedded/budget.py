@@ -36,7 +36,7 @@ def load(base: Path, method: str) -> LlamaForCausalLM:
 
 
 def passkey_ids(tokenizer, length: int, rng: random.Random) -> tuple[list[int], int]:
-    """Prompt + answer of about ``length`` tokens with the key right after the preamble; answer's digits last."""
+    """Prompt and answer of about ``length`` tokens, key right after the preamble; number of digits."""
     key = str(rng.randint(10000, 99999))
     head = f"{PREAMBLE}\nThe pass key is {key}. Remember it. {key} is the pass key.\n"
     tail = f"\n{QUESTION} {key}"
@@ -63,7 +63,7 @@ def judge(model, tokenizer) -> dict:
                 ).item()
                 n += 256
         result["perplexity"][context] = round(float(torch.tensor(total / n).exp()), 3)
-    for length in (256, 512, 768, 1024, 1280, 1536, 1792, 2040):
+    for length in (256, 512, 768, 1024, 1280, 1536, 1664, 1792, 1856, 1920, 1984, 2040):
         rng = random.Random(length)
         right = 0
         for _ in range(10):
@@ -143,26 +143,18 @@ def recipes() -> list[dict]:
         "schedule": "linear",
     }
     found = [plain, {**plain, "method": "linear"}]
-    shapes = [  # (chunk, batch, skip, steps): about what two cores do in three minutes
-        (512, 2, False, 500),
-        (512, 2, True, 500),
-        (256, 4, True, 500),
-        (512, 1, True, 900),
-        (2048, 1, False, 220),
-    ]
-    base = {"method": "linear", "schedule": "linear"}
-    for (chunk, batch, skip, steps), rate in product(shapes, (1e-3, 2e-3)):
-        found.append({**base, "steps": steps, "chunk": chunk, "batch": batch, "skip": skip, "rate": rate})
-    one = {"method": "linear", "steps": 500, "chunk": 512, "batch": 2, "skip": True, "schedule": "linear"}
-    found.append({**one, "rate": 5e-4})
-    found.append({**one, "rate": 4e-3})
-    found.append({**one, "rate": 2e-3, "only": ["q_proj", "k_proj"]})
-    found.append({**one, "rate": 1e-3, "only": ["self_attn", "norm"]})
-    found.append({**one, "rate": 1e-3, "schedule": "constant"})
-    found.append({**one, "rate": 1e-3, "steps": 2000})
-    found.append({**one, "rate": 1e-3, "chunk": 2048, "batch": 4, "skip": False, "steps": 400})
+    one = {"method": "linear", "chunk": 512, "batch": 2, "skip": True, "schedule": "linear"}
+    for rate, steps in product((3e-4, 5e-4, 8e-4), (300, 500)):
+        found.append({**one, "rate": rate, "steps": steps})
+    for steps in (300, 500):
+        found.append({**one, "rate": 2e-3, "steps": steps, "only": ["q_proj", "k_proj"]})
+        found.append({**one, "rate": 1e-3, "steps": steps, "only": ["self_attn", "norm"]})
+    found.append({**one, "rate": 8e-4, "batch": 4, "steps": 250})
+    found.append({**one, "rate": 5e-4, "chunk": 1024, "batch": 1, "steps": 500})
+    found.append({**one, "rate": 5e-4, "chunk": 2048, "batch": 1, "skip": False, "steps": 250})
+    found.append({**one, "rate": 1e-3, "chunk": 2048, "batch": 1, "skip": False, "steps": 250})
     found.append(
-        {**one, "rate": 1e-3, "method": "none", "chunk": 2048, "batch": 1, "skip": False, "steps": 220}
+        {**one, "rate": 5e-4, "method": "none", "chunk": 2048, "batch": 1, "skip": False, "steps": 250}
     )
     return found
 
@@ -177,7 +169,8 @@ def line(row: dict) -> str:
     name = f"{row['method']} {row['chunk']}x{row['batch']}{' skip' if row['skip'] else ''} {row['steps']}st"
     name += f" {row['rate']:.0e} {row['schedule'][:3]} {','.join(row.get('only', []))}"
     ppl = " / ".join(f"{v:.2f}" for v in row["perplexity"].values())
-    return f"{row['base']:10} {name:48} {ppl:24} {' '.join(map(str, row['passkey'].values()))}  {row['seconds']} s"
+    right = " ".join(map(str, row["passkey"].values()))
+    return f"{row['base']:10} {name:48} {ppl:24} {right}  {row['seconds']} s"
 
 
 def main() -> None:

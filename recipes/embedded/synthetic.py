@@ -17,16 +17,23 @@ QUESTION = "What is the pass key? The pass key is"
 
 
 def passkey(rng: random.Random, most_fillers: int) -> str:
-    """The paper's prompt with 0 to ``most_fillers`` repeats before and after the key, and the answer."""
+    """The paper's prompt and its answer, with filler of up to ``most_fillers`` repeats cut at a sentence.
+
+    In four of ten the key comes first and all filler after it: the distances that are hardest to fill.
+    """
     key = rng.randint(10000, 99999)
-    repeats = rng.randint(0, most_fillers)
-    before = rng.randint(0, repeats)
-    parts = [PREAMBLE]
-    parts += [" ".join([FILLER] * before)] if before else []
-    parts += [f"The pass key is {key}. Remember it. {key} is the pass key."]
-    parts += [" ".join([FILLER] * (repeats - before))] if repeats > before else []
-    parts += [f"{QUESTION} {key}"]
-    return "\n".join(parts)
+    sentences = [part.rstrip(".") + "." for part in FILLER.split(". ")]
+    total = rng.randint(0, most_fillers * len(sentences))
+    before = 0 if rng.random() < 0.4 else rng.randint(0, total)
+    filler = [sentences[i % len(sentences)] for i in range(total)]
+    parts = [
+        PREAMBLE,
+        " ".join(filler[:before]),
+        f"The pass key is {key}. Remember it. {key} is the pass key.",
+        " ".join(filler[before:]),
+        f"{QUESTION} {key}",
+    ]
+    return "\n".join(part for part in parts if part)
 
 
 def recall(rng: random.Random, names: list[str], body: str) -> str:

@@ -1,6 +1,10 @@
 """Train the embedded model: a small Llama with a window of 512 tokens, on Python sources, on one GPU.
 
-    python recipes/embedded/train.py --out DIR --seconds 150
+    python recipes/embedded/train.py --out FIRST --seconds 90 --layers 4 --heads 3
+    python recipes/embedded/train.py --out DIR --start FIRST --eager --seconds 25 --rate 1e-3 \
+        --synthetic 0.3 --characters 30000000
+
+The second stage goes on from the first with more retrieval, at distances up to the whole window.
 
 Writes DIR (a Hugging Face checkpoint with its tokenizer) and DIR/training.json (the log).
 """
@@ -17,14 +21,13 @@ from pathlib import Path
 
 import torch
 from corpus import collect, places
-from synthetic import passkey, recall
+from synthetic import PREAMBLE, passkey, recall
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 WINDOW = 512
 VOCABULARY = 4096
 BATCH = 256  # windows a step: 131,072 tokens
-SYNTHETIC = 0.15  # share of windows that hold retrieval documents
 BOS = "<|endoftext|>"
 
 
@@ -63,29 +66,33 @@ def retrieval_windows(
     for i in range(2 * n):
         if i % 2:
             body = rng.choice(bodies)
-            at = rng.randrange(len(body) - 1500)
-            documents.append(recall(rng, names, body[at : at + rng.randint(100, 1300)]))
+            at = rng.randrange(len(body) - 2000)
+            documents.append(recall(rng, names, body[at : at + rng.randint(100, 1900)]))
         else:
-            documents.append(passkey(rng, rng.choice((4, 10, 19))))
+            documents.append(passkey(rng, rng.choice((6, 19, 19))))
     encoded = [e.ids for e in tokenizer.backend_tokenizer.encode_batch(documents)]
-    encoded = [ids for ids in encoded if len(ids) <= WINDOW]
+    # A longer document loses its beginning, as any window of a long text does; the key may go with it
+    # only when it is the recall of several names. So the key comes to lie at every distance up to 512.
+    preamble = len(tokenizer.encode(PREAMBLE)) + 1
+    encoded = [ids[-WINDOW:] for ids in encoded if len(ids) <= WINDOW + preamble]
     rng.shuffle(encoded)
     windows = torch.empty(n, WINDOW, dtype=torch.long)
-    for row in windows:
+    for made, row in enumerate(windows):
+        if not encoded:
+            return windows[:made]
         tail: list[int] = []
         while encoded and len(tail) + len(encoded[-1]) <= WINDOW:
             tail = encoded.pop() + tail
         at = rng.randrange(len(stream) - WINDOW)
         row[: WINDOW - len(tail)] = stream[at : at + WINDOW - len(tail)]
-        if tail:
-            row[WINDOW - len(tail) :] = torch.tensor(tail)
-        if len(encoded) < 10:
-            break
+        row[WINDOW - len(tail) :] = torch.tensor(tail)
     return windows
 
 
 def build(args: argparse.Namespace) -> LlamaForCausalLM:
     torch.manual_seed(0)
+    if args.start:
+        return LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32)
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=VOCABULARY,
@@ -107,13 +114,13 @@ def build(args: argparse.Namespace) -> LlamaForCausalLM:
 def train(model: LlamaForCausalLM, stream: torch.Tensor, synthetic: torch.Tensor, args: argparse.Namespace):
     """AdamW, 100 warm-up steps, cosine to a tenth by wall-clock share; the log, one entry each 50 steps."""
     model.cuda().train()
-    compiled = torch.compile(model)
+    compiled = model if args.eager else torch.compile(model)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=args.rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True
     )
     stream, synthetic = stream.cuda(), synthetic.cuda()
     offsets = torch.arange(WINDOW, device="cuda")
-    plain = round(BATCH * (1 - SYNTHETIC))
+    plain = round(BATCH * (1 - args.synthetic))
     log, step, start = [], 0, None
     while True:
         share = 0.0 if start is None else (time.monotonic() - start) / args.seconds
@@ -147,7 +154,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="keep tokenizer and tokens here for the next run")
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--characters", type=int, default=150_000_000)
+    parser.add_argument("--start", type=Path, help="go on from this checkpoint and its tokenizer")
+    parser.add_argument("--eager", action="store_true", help="do not compile: pays below a minute")
+    parser.add_argument("--synthetic", type=float, default=0.15, help="share of windows with retrieval")
     parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--windows", type=int, default=60_000, help="windows with retrieval")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--hidden", type=int, default=192)
     parser.add_argument("--heads", type=int, default=6)
@@ -161,10 +172,12 @@ def main() -> None:
         stream, synthetic, dropped = data["stream"], data["synthetic"], data["dropped"]
     else:
         texts, dropped = collect(places(), args.characters)
-        tokenizer = make_tokenizer(texts)
+        tokenizer = (
+            PreTrainedTokenizerFast.from_pretrained(args.start) if args.start else make_tokenizer(texts)
+        )
         encoded = tokenizer.backend_tokenizer.encode_batch(texts)
         stream = torch.cat([torch.tensor(e.ids, dtype=torch.int16) for e in encoded])
-        synthetic = retrieval_windows(tokenizer, texts, stream, 60_000).to(torch.int16)
+        synthetic = retrieval_windows(tokenizer, texts, stream, args.windows).to(torch.int16)
         dropped = {**dropped, "files": len(texts), "characters": sum(map(len, texts))}
         if args.cache:
             tokenizer.save_pretrained(args.cache)
