@@ -28,7 +28,7 @@ def parquet(tmp_path):
 
 
 def test_every_kind_gives_its_documents_in_order(tmp_path, parquet):
-    (tmp_path / "a.txt").write_bytes("eins\r\nzwei".encode())
+    (tmp_path / "a.txt").write_bytes(b"eins\r\nzwei")
     (tmp_path / "b.jsonl").write_text('{"text": "x"}\n\n{"text": null}\n{"text": "y"}')
     assert texts(tmp_path / "a.txt", tmp_path / "b.jsonl", parquet) == ["eins\nzwei", "x", "y", "one", "four"]
     assert texts(tmp_path) == ["eins\nzwei", "x", "y", "one", "four"]

@@ -126,7 +126,10 @@ def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
         load_weights(model, checkpoint)
     base = model.get_base_model() if plan.lora else model
     if plan.recompute:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if hasattr(base, "activation_checkpointing_enable"):  # the later versions' name for it
+            base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if plan.lora:
             base.enable_input_require_grads()
     if plan.compile:

@@ -1,0 +1,145 @@
+"""Windows become batches: labels, positions, masks, and what attention really sees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ropewalk.data.windows import Window
+from ropewalk.train.feeding import Layout, is_short, make_batch, read_ahead, skipped_positions
+from ropewalk.train.loss import IGNORED, LossModel
+
+
+def window(ids, starts=()):
+    return Window(np.array(ids, dtype=np.int64), tuple(starts))
+
+
+def test_a_label_is_the_token_behind_and_the_last_has_none():
+    batch = make_batch([window([5, 6, 7])], Layout(), 0)
+    assert batch["labels"].tolist() == [[6, 7, IGNORED]]
+    assert set(batch) == {"input_ids", "labels"}
+
+
+def test_documents_apart_begin_at_position_zero_and_do_not_predict_each_other():
+    batch = make_batch([window([5, 6, 7, 8, 9], [0, 2, 3])], Layout(packing="apart"), 0)
+    assert batch["position_ids"].tolist() == [[0, 1, 0, 0, 1]]
+    assert batch["labels"].tolist() == [[6, IGNORED, IGNORED, 9, IGNORED]]
+
+
+@given(st.integers(2, 40), st.integers(0, 200), st.integers(1, 4), st.integers(0, 999))
+def test_skipped_positions_rise_stay_below_the_window_and_jump_so_often(length, more, segments, seed):
+    segments = min(segments, length)
+    found = skipped_positions(length, length + more, segments, np.random.default_rng(seed))
+    steps = np.diff(found)
+    assert found[0] == 0
+    assert (steps >= 1).all()
+    assert found[-1] < length + more
+    assert (steps > 1).sum() <= segments - 1
+
+
+def test_skipped_positions_reach_every_distance_of_the_window():
+    rng = np.random.default_rng(0)
+    reached = [int(skipped_positions(64, 1024, 2, rng)[-1]) for _ in range(2000)]
+    assert min(reached) < 80
+    assert max(reached) > 1008
+    assert np.histogram(reached, bins=8, range=(63, 1024))[0].min() > 180
+
+
+@given(st.floats(0, 1), st.integers(1, 300))
+def test_the_share_of_short_batches_is_kept_from_the_first_on(share, count):
+    assert abs(sum(is_short(n, share) for n in range(count)) - count * share) < 1 + 1e-6
+
+
+def test_short_batches_are_the_same_tokens_in_rows_of_the_original_window():
+    layout = Layout(short_share=1.0, original=4)
+    batch = make_batch([window(range(10, 20)), window(range(20, 30))], layout, 0)
+    assert batch["input_ids"].shape == (6, 4)
+    assert batch["input_ids"].flatten().tolist()[:12] == [*range(10, 20), 0, 0]
+    assert batch["labels"][2].tolist() == [19, IGNORED, IGNORED, IGNORED]
+    assert (batch["labels"] != IGNORED).sum() == 2 * (10 - 3)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    rope = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=60,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=256,
+            rope_parameters=rope,
+        )
+    ).eval()
+
+
+def hidden_of(model, batch):
+    inputs = {k: v for k, v in batch.items() if k != "labels"}
+    return model.model(**inputs, use_cache=False).last_hidden_state
+
+
+@torch.no_grad()
+def test_over_a_jump_of_positions_attention_is_causal_over_the_whole_chunk(llama):
+    """Each token sees all before it, those before the jump too, and none behind it; the mask is needed."""
+    ids = list(np.random.default_rng(1).integers(1, 60, 24))
+    batch = make_batch([window(ids)], Layout(skip_to=256, seed=3), 0)
+    jump = int((batch["position_ids"][0].diff() > 1).nonzero()[0]) + 1
+    whole = hidden_of(llama, batch)
+    for at in (0, jump - 1, jump):
+        changed = {k: v.clone() for k, v in batch.items()}
+        changed["input_ids"][0, at] = (changed["input_ids"][0, at] + 1) % 60
+        differs = (hidden_of(llama, changed) - whole)[0].abs().amax(-1) > 1e-7
+        assert differs.tolist() == [t >= at for t in range(24)], at
+    unmasked = hidden_of(llama, {k: v for k, v in batch.items() if k != "attention_mask"})
+    assert (unmasked - whole).abs().max() > 1e-4  # the trap: a jump taken for a new document
+
+
+@torch.no_grad()
+def test_skipped_positions_are_those_that_the_long_window_rotates_by(llama):
+    """A chunk with jumps gives what the tokens give in place, with the rest of the window masked out."""
+    ids = torch.from_numpy(np.random.default_rng(1).integers(1, 60, 24))
+    batch = make_batch([window(ids.numpy())], Layout(skip_to=256, seed=3), 0)
+    positions = batch["position_ids"][0]
+    long = torch.ones(1, 256, dtype=torch.int64)
+    long[0, positions] = ids
+    seen = torch.zeros(1, 256, dtype=torch.int64)
+    seen[0, positions] = 1
+    place = torch.arange(256)[None]
+    in_place = llama.model(input_ids=long, attention_mask=seen, position_ids=place, use_cache=False)
+    torch.testing.assert_close(
+        hidden_of(llama, batch)[0], in_place.last_hidden_state[0, positions], rtol=1e-4, atol=1e-5
+    )
+
+
+@torch.no_grad()
+def test_the_loss_of_documents_apart_is_that_of_each_alone(llama):
+    rng = np.random.default_rng(1)
+    parts = [rng.integers(1, 60, n) for n in (9, 5, 10)]
+    batch = make_batch([window(np.concatenate(parts), [0, 9, 14])], Layout(packing="apart"), 0)
+    model = LossModel(llama)
+    alone = [make_batch([window(part)], Layout(), 0) for part in parts]
+    together = model(**batch, num_items_in_batch=1)["loss"]
+    apart = sum(model(**one, num_items_in_batch=1)["loss"] for one in alone)
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
+    joined = model(**make_batch([window(np.concatenate(parts))], Layout(), 0), num_items_in_batch=1)["loss"]
+    assert (joined - apart).abs() > 0.1
+
+
+def test_reading_ahead_changes_nothing_and_hands_errors_on():
+    def batches():
+        yield from ({"n": torch.tensor(i)} for i in range(5))
+        raise OSError("the disk is gone")
+
+    found = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        for batch in read_ahead(batches(), 2):
+            found.append(int(batch["n"]))
+    assert found == [0, 1, 2, 3, 4]

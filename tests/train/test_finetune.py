@@ -1,0 +1,264 @@
+"""The verb on a tiny model: what it writes, what it refuses, and that a stopped training loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ropewalk.errors import UserError
+from ropewalk.files import locked, read_record
+from ropewalk.model.load import load_model, load_tokenizer, model_block
+from ropewalk.results.record import read_result
+from ropewalk.train.keeping import Keeper
+from ropewalk.train.trainer import Watch, WindowTrainer
+from ropewalk.verbs.finetune import finetune
+
+SMALL = {
+    "steps": 8,
+    "batch": 4,
+    "micro_batch": 2,
+    "warmup": 3,
+    "rate": 1e-2,
+    "save_every": 3,
+    "device": "cpu",
+}
+
+
+def run(model, out, data, **more):
+    return finetune(model=str(model), out=str(out), data=(str(data),), **{**SMALL, **more})
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path / "model.safetensors")
+
+
+def same(a: Path, b: Path) -> bool:
+    first, second = weights(a), weights(b)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def stop_after(monkeypatch, step, action):
+    """Let ``action`` happen when optimizer step ``step`` is done, before anything of it is saved."""
+    real = Watch.on_step_end
+
+    def on_step_end(self, args, state, control, **more):
+        if state.global_step == step:
+            action()
+        real(self, args, state, control, **more)
+
+    monkeypatch.setattr(Watch, "on_step_end", on_step_end)
+
+
+def die():
+    raise RuntimeError("the process dies here")
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_model, texts, tmp_path_factory):
+    """An uninterrupted training."""
+    out = tmp_path_factory.mktemp("tuned") / "tuned"
+    run(tiny_model, out, texts)
+    return out
+
+
+def test_the_tuned_model_is_a_plain_checkpoint_that_reads_with_the_same_positions(tuned, tiny_model):
+    model, before = load_model(tuned), load_model(tiny_model)
+    assert model.config.rope_parameters == before.config.rope_parameters
+    assert json.loads((tuned / "config.json").read_text()) == json.loads(
+        (tiny_model / "config.json").read_text()
+    )
+    assert load_tokenizer(tuned)("a b") == load_tokenizer(tiny_model)("a b")
+    assert not torch.equal(model.lm_head.weight, before.lm_head.weight)
+    assert not list(tuned.glob("*.bin")) + list(tuned.glob("*.pt"))
+    assert (
+        os.stat(tuned / "model.safetensors").st_mode & 0o444 == os.stat(tuned / "config.json").st_mode & 0o444
+    )
+
+
+def test_the_loss_falls_and_every_step_is_in_the_log(tuned):
+    result = read_result(tuned / "training.json")
+    rows = result["rows"]
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert [row["tokens"] for row in rows] == [256 * step for step in range(1, 9)]
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.5
+    assert rows[0]["learning_rate"] == pytest.approx(1e-3)
+    assert rows[-1]["learning_rate"] == pytest.approx(1e-2)
+    assert result["evaluation"] == "training"
+
+
+def test_the_record_says_from_what_it_came_and_how(tuned, tiny_model):
+    record = read_record(tuned)
+    assert record["verb"] == "finetune"
+    assert record["from"] == model_block(tiny_model)
+    assert record["model"]["trained"]["steps"] == 8
+    assert record["model"]["factor"] == 4.0
+    assert model_block(tuned) == record["model"]
+
+
+def test_nothing_is_left_beside_a_finished_training(tuned):
+    left = {path.name for path in tuned.parent.iterdir()}
+    assert left == {"tuned", ".tuned.lock"}
+
+
+@pytest.mark.parametrize("step", [2, 5, 7])
+def test_a_killed_training_resumed_is_bitwise_the_uninterrupted_one(
+    tiny_model, texts, tuned, tmp_path, monkeypatch, step
+):
+    """Killed before the first checkpoint, between two, behind the last: weights and every loss agree."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, step, die)
+        with pytest.raises(RuntimeError):
+            run(tiny_model, tmp_path / "out", texts)
+    assert not (tmp_path / "out").exists()
+    run(tiny_model, tmp_path / "out", texts)
+    assert same(tmp_path / "out", tuned)
+    rows = [read_result(path / "training.json")["rows"] for path in (tmp_path / "out", tuned)]
+    assert rows[0] == rows[1]
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_the_end_is_the_same(
+    tiny_model, texts, tuned, tmp_path, monkeypatch, capsys
+):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7, die)
+        with pytest.raises(RuntimeError):
+            run(tiny_model, tmp_path / "out", texts)
+    newest = Keeper(tmp_path / ".out.training").newest()
+    (newest / "optimizer.pt").unlink()
+    run(tiny_model, tmp_path / "out", texts)
+    said = capsys.readouterr().out
+    assert "step 6 is damaged" in said
+    assert "going on from step 3" in said
+    assert same(tmp_path / "out", tuned)
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_saves_the_step_and_stops_and_the_same_command_goes_on(
+    tiny_model, texts, tuned, tmp_path, monkeypatch, capsys, number, raised
+):
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(raised):
+            run(tiny_model, tmp_path / "out", texts)
+    assert signal.getsignal(number) is before
+    assert Keeper(tmp_path / ".out.training").newest().name == "checkpoint-5"
+    run(tiny_model, tmp_path / "out", texts)
+    assert "going on from step 5" in capsys.readouterr().out
+    assert same(tmp_path / "out", tuned)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_optimizer_step(tiny_model, texts, tmp_path, monkeypatch):
+    real = WindowTrainer.compute_loss
+
+    def poisoned(self, *args, **more):
+        loss = real(self, *args, **more)
+        return loss * float("nan") if self.state.global_step == 5 else loss
+
+    seen = []
+    with monkeypatch.context() as patch:
+        patch.setattr(WindowTrainer, "compute_loss", poisoned)
+        patch.setattr(
+            Watch, "on_optimizer_step", lambda self, args, state, *_, **__: seen.append(state.global_step)
+        )
+        with pytest.raises(UserError, match=r"loss is nan in step 6: stopped before .* step 3 is kept"):
+            run(tiny_model, tmp_path / "out", texts)
+    assert seen == [0, 1, 2, 3, 4]
+    kept = Keeper(tmp_path / ".out.training").newest()
+    assert all(value.isfinite().all() for value in weights(kept).values())
+
+
+def test_a_gradient_that_is_not_finite_stops_too(tiny_model, texts, tmp_path, monkeypatch):
+    real = WindowTrainer.training_step
+
+    def poisoned(self, model, *args, **more):
+        loss = real(self, model, *args, **more)
+        next(p for p in model.parameters() if p.grad is not None).grad[0, 0] = float("inf")
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WindowTrainer, "training_step", poisoned)
+        with pytest.raises(UserError, match=r"gradient is nan .*step 1: stopped before .*nothing was saved"):
+            run(tiny_model, tmp_path / "out", texts)
+
+
+def test_other_settings_in_a_begun_directory_are_refused_by_name(tiny_model, texts, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5, die)
+        with pytest.raises(RuntimeError):
+            run(tiny_model, tmp_path / "out", texts)
+    with pytest.raises(UserError, match=r"another training: rate was 0\.01, now 0\.02.*--overwrite"):
+        run(tiny_model, tmp_path / "out", texts, rate=2e-2)
+    other = tmp_path / "other.txt"
+    other.write_text("something else " * 100)
+    with pytest.raises(UserError, match=r"another training: data was"):
+        run(tiny_model, tmp_path / "out", other)
+    assert Keeper(tmp_path / ".out.training").newest().name == "checkpoint-3"
+    run(tiny_model, tmp_path / "out", texts, rate=2e-2, steps=2, overwrite=True)
+    assert read_record(tmp_path / "out")["settings"]["rate"] == 2e-2
+
+
+def test_a_finished_training_is_not_done_again(tuned, tiny_model, texts, capsys):
+    before = (tuned / "ropewalk.json").stat().st_mtime_ns
+    assert run(tiny_model, tuned, texts) == read_record(tuned)
+    assert "already trained" in capsys.readouterr().out
+    assert (tuned / "ropewalk.json").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="another training: seed was 0, now 1"):
+        run(tiny_model, tuned, texts, seed=1)
+
+
+def test_a_second_process_on_the_same_output_is_refused(tiny_model, texts, tmp_path):
+    with locked(tmp_path / "out"), pytest.raises(UserError, match="another ropewalk process"):
+        run(tiny_model, tmp_path / "out", texts)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"steps": 0}, "steps is 0; at least 1"),
+        ({"rate": 2.0}, "rate is 2.0"),
+        ({"window": 128}, "window 128 is longer than the model's 64"),
+        ({"micro_batch": 3}, "does not divide"),
+        ({"skip_positions": 64}, "not shorter than the window"),
+        ({"skip_positions": 16, "packing": "apart"}, "exclude each other"),
+        ({"short_share": 1.5}, "a share is from 0 to 1"),
+        ({"device": "tpu"}, "choose auto, cpu or cuda"),
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused_in_one_line(tiny_model, texts, tmp_path, more, said):
+    with pytest.raises(UserError, match=said):
+        run(tiny_model, tmp_path / "out", texts, **more)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_directory_that_is_not_ours_is_left_alone(tiny_model, texts, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="not made by ropewalk"):
+        run(tiny_model, tmp_path / "out", texts)
+    with pytest.raises(UserError, match="model itself"):
+        run(tiny_model, tiny_model, texts)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"skip_positions": 16, "batch": 8, "short_share": 0.25},
+        {"packing": "apart", "dtype": "bf16"},
+        {"recompute": True, "schedule": "cosine", "short_share": 0.5},
+    ],
+    ids=["skip", "apart", "recompute"],
+)
+def test_every_way_of_training_learns(tiny_model, texts, tmp_path, more):
+    run(tiny_model, tmp_path / "out", texts, **more)
+    rows = read_result(tmp_path / "out" / "training.json")["rows"]
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.3
+    assert all(value.dtype == torch.float32 for value in weights(tmp_path / "out").values())
