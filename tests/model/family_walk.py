@@ -111,8 +111,11 @@ def tiny_config(family: str) -> Any:
     small = shrunk(text.to_dict())
     if text is default:
         return cls(**small)
-    name = next(key for key, part in default.to_dict().items() if isinstance(part, dict) and key != "x"
-                and part.get("model_type") == text.model_type)
+    name = next(
+        key
+        for key, part in default.to_dict().items()
+        if isinstance(part, dict) and key != "x" and part.get("model_type") == text.model_type
+    )
     return cls(**{name: small})
 
 

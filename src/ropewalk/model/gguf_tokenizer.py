@@ -63,9 +63,9 @@ def write_tokenizer(path: Path, meta: dict[str, Any], out: Path, window: int) ->
             f"{path}: tokenizer kind {kind!r} is not known here; known: gpt2 (byte-level BPE), llama"
         )
     eos = bool(meta.get("tokenizer.ggml.add_eos_token"))
-    built["post_processor"] = _post_processor(
-        special.get("bos_token") if bos else None, special.get("eos_token") if eos else None, tokens, kind
-    )
+    front, back = special.get("bos_token") if bos else None, special.get("eos_token") if eos else None
+    ids = {token: tokens.index(token) for token in (front, back) if token is not None}
+    built["post_processor"] = post_processor(front, back, ids, byte_level=kind == "gpt2")
     write_atomic(out / "tokenizer.json", json.dumps(built, ensure_ascii=False))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -97,8 +97,10 @@ def _byte_level(path: Path, meta: dict[str, Any], tokens: list[str]) -> Any:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     merges = [tuple(merge.split(" ", 1)) for merge in meta.get("tokenizer.ggml.merges") or []]
-    model = models.BPE({token: i for i, token in enumerate(tokens)}, merges)
-    built = Tokenizer(model)
+    try:
+        built = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    except Exception as error:  # tokenizers raises plain Exception for merges that do not fit the vocabulary
+        raise UserError(f"the tokenizer in {path} is broken: {error}") from None
     pre = str(meta.get("tokenizer.ggml.pre", "default"))
     whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     if pre in DIGITS_ALONE:
@@ -139,13 +141,16 @@ def _converted(path: Path) -> dict[str, Any]:
     return found
 
 
-def _post_processor(bos: str | None, eos: str | None, tokens: list[str], kind: str) -> dict[str, Any] | None:
-    """What is put around a text: BOS and EOS where asked, nothing else."""
-    ids = {token: tokens.index(token) for token in (bos, eos) if token is not None}
-    if not ids:
-        if kind == "llama":
-            return None
-        return {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+def post_processor(
+    bos: str | None, eos: str | None, ids: dict[str, int], *, byte_level: bool
+) -> dict[str, Any] | None:
+    """What tokenizer.json puts around a text: BOS and EOS where asked, nothing else.
+
+    ids: the number of each of them.
+    """
+    if bos is None and eos is None:
+        plain = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+        return plain if byte_level else None
 
     def around(letter: str, type_id: int) -> list[dict[str, Any]]:
         inner: list[dict[str, Any]] = [{"Sequence": {"id": letter, "type_id": type_id}}]

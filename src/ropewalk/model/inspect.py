@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..files import read_record
 from .config import RopeState, read_state, split_layers, text_part
 from .engines import in_words
+from .gguf_in import gguf_config, metadata, open_gguf, rope_scaling
 from .load import read_config
 from .scaling import frequencies_of
 from .tables import Comparison, compare_tables
@@ -136,6 +137,21 @@ def adapter_findings(directory: Path) -> list[Finding]:
             )
             return [Finding("adapter-without-scaling", text, merge)]
     return []
+
+
+def gguf_findings(path: Path) -> tuple[dict[str, Any], list[Finding]]:
+    """(the config.json that this GGUF file amounts to, findings about the file)."""
+    reader = open_gguf(path)
+    meta = metadata(reader)
+    config = gguf_config(path, meta, reader)
+    scaling = rope_scaling(str(meta.get("general.architecture")), meta, reader)
+    if scaling is None:
+        return config, []
+    text = (
+        f"the file asks for {in_words(scaling)}, and transformers ignores that when it loads the GGUF itself"
+    )
+    cure = "load the checkpoint that `ropewalk extend` or doctor --fix OUT writes, whose config has it"
+    return config, [Finding("not-scaled", text, cure)]
 
 
 def same_positions(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -113,8 +113,8 @@ def load_model(
 def model_block(path: Path | str, name: str | None = None) -> dict[str, Any]:
     """What identifies a checkpoint in a results file.
 
-    {"name", "hash", "window", "original_window", "factor", "method", "parameters", "trained"}; the hash
-    is sixteen hex digits over the config as transformers reads it and the weights files' contents.
+    {"name", "hash", "window", "original_window", "factor", "method", "base", "parameters", "trained"}; the
+    hash is sixteen hex digits over the config as transformers reads it and the weights files' contents.
     A checkpoint that ropewalk made also says what a config cannot: that a base was changed (ntk), or a
     window raised without scaling.
     """
@@ -130,6 +130,7 @@ def model_block(path: Path | str, name: str | None = None) -> dict[str, Any]:
         "original_window": state.original_window,
         "factor": state.factor,
         "method": state.method,
+        "base": state.base,
         "parameters": count_parameters(directory),
         "trained": (made or {}).get("trained"),
     }
