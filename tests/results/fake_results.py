@@ -145,7 +145,7 @@ def benchmark(block: dict[str, Any], shift: float) -> dict[str, Any]:
     """Accuracies on the paper's tasks."""
     tasks = {"BoolQ": 0.61, "PIQA": 0.68, "RACE-M": 0.45, "WinoGrande": 0.53}
     rows = [
-        {"task": task, "accuracy": value + shift * (i + 1) / 3, "stderr": 0.012, "n": 1500}
+        {"task": task, "accuracy": value + shift * (i + 1) / 3, "standard_error": 0.012, "n": 1500}
         for i, (task, value) in enumerate(tasks.items())
     ]
     return result("benchmark", block, rows, protocol={"name": "zero-shot"})
@@ -173,7 +173,8 @@ def summarization(block: dict[str, Any], level: float) -> dict[str, Any]:
     rows = [
         {
             "metric": name,
-            "value": level * part,
+            "window": block["window"],
+            "score": level * part,
             "low": level * part - 1.1,
             "high": level * part + 1.2,
             "n": 200,

@@ -26,10 +26,22 @@ FORMS: dict[str, tuple[str, ...]] = {
     "training": ("step", "loss"),
     "benchmark": ("accuracy",),
     "ruler": ("length", "score"),
-    "summarization": ("value",),
+    "summarization": ("score",),
     "attention": ("distance", "score"),
 }
 """Evaluations that the report knows, in the page's order, with the numbers that every row of them has."""
+GROUPED = ("perplexity", "position-loss")
+"""Evaluations of groups of texts; their summaries say which documents were read, and their tokens."""
+ORDERS = {
+    "perplexity": ("context",),
+    "position-loss": ("from",),
+    "passkey": ("distance",),
+    "passkey-map": ("length", "depth"),
+    "training": ("step",),
+    "ruler": ("length",),
+    "attention": ("distance",),
+}
+"""By which numbers rows are put in order; those of other evaluations keep their own."""
 METHODS = {
     "linear": "Position Interpolation",
     "dynamic": "dynamic NTK",
@@ -39,8 +51,8 @@ METHODS = {
     "longrope": "LongRoPE",
 }
 ROLES = ("original", "raised", "direct", "scaled", "tuned")
-_PER_RUN = ("contexts", "lengths", "seconds")
-"""Settings that choose which rows there are and change no row's value."""
+_PER_RUN = ("contexts", "lengths", "seconds", "window")
+"""Settings that choose which rows there are, or follow from the model, and change no comparison."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,10 @@ class Series:
         """Equal for two series whose figures may stand side by side."""
         protocol = {k: v for k, v in self.protocol.items() if k not in _PER_RUN}
         data = [b for b in self.data if b.get("name") == self.group] or self.data
-        return fingerprint([protocol, [b.get("sha256", b.get("name")) for b in data]])
+        read = (
+            [self.summary.get(key) for key in ("documents", "tokens")] if self.evaluation in GROUPED else []
+        )
+        return fingerprint([protocol, [b.get("sha256", b.get("name")) for b in data], read])
 
 
 @dataclass(frozen=True)
@@ -181,6 +196,10 @@ def difference(one: Series, reference: Series) -> str:
     hashes = [[str(b.get("sha256", ""))[:12] for b in s.data] for s in (one, reference)]
     if hashes[0] != hashes[1]:
         parts.append(f"other data ({plain(hashes[0])} instead of {plain(hashes[1])})")
+    elif one.summary.get("documents") != reference.summary.get("documents"):
+        parts.append("other documents of the same data")
+    elif one.summary.get("tokens") != reference.summary.get("tokens"):
+        parts.append("another tokenizer: the documents have other numbers of tokens")
     return "; ".join(parts)
 
 
@@ -279,14 +298,13 @@ def _split(path: Path | str, result: dict[str, Any], model: Model) -> Iterator[S
                     f"results file {path}: row {i + 1} of {evaluation} has no number {field!r} "
                     f"({clean(row.get(field))[:40]}); run the evaluation again"
                 )
-        grouped = evaluation in ("perplexity", "position-loss")
-        groups.setdefault(str(row.get("data", "")) if grouped else "", []).append(row)
+        groups.setdefault(str(row.get("data", "")) if evaluation in GROUPED else "", []).append(row)
     for group, mine in groups.items():
         yield Series(
             model,
             evaluation,
             group,
-            sorted(mine, key=lambda row: [number(row.get(f)) for f in FORMS.get(evaluation, ())[:2]]),
+            sorted(mine, key=lambda row: [row[field] for field in ORDERS.get(evaluation, ())]),
             result["summary"],
             result["protocol"],
             [block for block in result["data"] if isinstance(block, dict)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..metrics.accuracy import paired_difference
 from . import plots
 from .collection import FORMS, Collection, Series, number
 from .phrasing import between, clean, count, figure, percent, plain
@@ -28,7 +29,7 @@ def benchmark(found: Collection, slots: Slots) -> Section | None:
     for s in series:
         mine = {_task(row): row for row in s.rows}
         rows.append([s.label, *(_accuracy(mine.get(task)) for task in tasks)])
-    said = ("Accuracy with its 95 % interval.", *notes(series))
+    said = ("Accuracy, 95 % interval in parentheses.", *_cut_at(series), *notes(series))
     records = [record(s, row) for s in series for row in s.rows]
     tables = [Table("benchmark", "Benchmarks", ["model", *tasks], rows, records, said)]
     figures = []
@@ -57,7 +58,7 @@ def benchmark(found: Collection, slots: Slots) -> Section | None:
 def differences(base: Series, other: Series) -> list[dict[str, Any]]:
     """Accuracy of ``other`` less that of ``base``, a task each, with a 95 % interval.
 
-    Paired over the items where both files list them for a task (the same questions), else from both
+    Paired over the questions where both files list their answers to the same number of them, else from both
     standard errors as if the questions were different ones, which is wider.
     """
     theirs = {_task(row): row for row in base.rows}
@@ -66,8 +67,7 @@ def differences(base: Series, other: Series) -> list[dict[str, Any]]:
         before = theirs.get(_task(row))
         if before is None:
             continue
-        change = row["accuracy"] - before["accuracy"]
-        error, paired = _error(before, row)
+        change, low, high, paired = _change(before, row)
         found.append(
             {
                 "model": other.model.label,
@@ -75,8 +75,8 @@ def differences(base: Series, other: Series) -> list[dict[str, Any]]:
                 "before": before["accuracy"],
                 "after": row["accuracy"],
                 "y": change,
-                "low": None if error is None else change - Z * error,
-                "high": None if error is None else change + Z * error,
+                "low": low,
+                "high": high,
                 "n": number(row.get("n")),
                 "paired": paired,
             }
@@ -84,16 +84,22 @@ def differences(base: Series, other: Series) -> list[dict[str, Any]]:
     return found
 
 
-def _error(before: dict[str, Any], after: dict[str, Any]) -> tuple[float | None, bool]:
-    """Standard error of the difference, and whether it is paired."""
+def _change(before: dict[str, Any], after: dict[str, Any]) -> tuple[float, float | None, float | None, bool]:
+    """(difference of the accuracies, its 95 % interval, whether it is paired)."""
     a, b = before.get("items"), after.get("items")
-    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b) > 1:
-        steps = [(number(y) or 0) - (number(x) or 0) for x, y in zip(a, b)]
-        mean = sum(steps) / len(steps)
-        spread = sum((step - mean) ** 2 for step in steps) / (len(steps) - 1)
-        return math.sqrt(spread / len(steps)), True
-    first, second = number(before.get("stderr")), number(after.get("stderr"))
-    return (None if first is None or second is None else math.hypot(first, second)), False
+    if isinstance(a, str) and isinstance(b, str) and len(a) == len(b) > 0 and not set(a + b) - {"0", "1"}:
+        return (*paired_difference(a, b), True)
+    change = after["accuracy"] - before["accuracy"]
+    errors = [_standard_error(row) for row in (before, after)]
+    if errors[0] is None or errors[1] is None:
+        return change, None, None, False
+    half = Z * math.hypot(errors[0], errors[1])
+    return change, change - half, change + half, False
+
+
+def _standard_error(row: dict[str, Any]) -> float | None:
+    found = number(row.get("standard_error"))
+    return number(row.get("stderr")) if found is None else found
 
 
 def _difference_table(base: Series, changes: list[dict[str, Any]]) -> Table:
@@ -160,49 +166,54 @@ def ruler(found: Collection, slots: Slots) -> Section | None:
 
 
 def summarization(found: Collection, slots: Slots) -> Section | None:
-    """ROUGE and the like, with intervals."""
+    """ROUGE and the like, with intervals, for each window that the documents were cut to."""
     series = found.of("summarization").get("", [])
     if not series:
         return None
     metrics = list(dict.fromkeys(_task(row) for s in series for row in s.rows))
-    rows = []
+    rows, points = [], []
     for s in series:
-        mine = {_task(row): row for row in s.rows}
-        cells = []
-        for metric in metrics:
-            row = mine.get(metric)
-            interval = between(row.get("low"), row.get("high")) if row else ""
-            cells.append(
-                "–" if row is None else figure(row["value"]) + (f" ({interval})" if interval else "")
-            )
-        n = [row["n"] for row in s.rows if number(row.get("n"))]
-        rows.append([s.label, *cells, count(max(n)) if n else "–"])
-    said = ("95 % interval in parentheses; n: documents.", *notes(series))
-    records = [record(s, row) for s in series for row in s.rows]
-    table = Table("summarization", "Summarization", ["model", *metrics, "n"], rows, records, said)
-    points = [
-        {
-            "task": _task(row),
-            "y": row["value"],
-            "low": number(row.get("low")),
-            "high": number(row.get("high")),
-            "n": number(row.get("n")),
-            "model": s.model.label,
-        }
-        for s in series
-        if s.model.label in slots.by_label and not s.mark
-        for row in s.rows
-    ]
+        windows = sorted({_read(s, row) for row in s.rows})
+        for window in windows:
+            mine = {_task(row): row for row in s.rows if _read(s, row) == window}
+            n = [int(row["n"]) for row in mine.values() if number(row.get("n"))]
+            cells = [_score(mine.get(metric)) for metric in metrics]
+            rows.append([s.label, count(window), *cells, count(max(n)) if n else "–"])
+            if window == windows[-1] and s.model.label in slots.by_label and not s.mark:
+                points += [{"task": task, "model": s.model.label, **_dot(row)} for task, row in mine.items()]
+    said = (
+        "Read: tokens that a document was cut to. 95 % interval in parentheses; n: documents.",
+        *notes(series),
+    )
+    records = [{**record(s, row), "read": number(row.get("window"))} for s in series for row in s.rows]
+    table = Table("summarization", "Summarization", ["model", "read", *metrics, "n"], rows, records, said)
     figures = []
     if points:
         spec, legend = plots.dots(points, slots, "score", zero=False, share=False)
         caption = (
-            "Further right is better; lines are 95 % intervals, and where they overlap the order is not sure."
+            "Further right is better; lines are 95 % intervals, and where they overlap the order is "
+            "not sure. Each model reads as much as its window holds."
         )
         alt = "Summarization scores with intervals. The values are in the table beneath."
         figures.append(Figure("summarization", "Summarization scores", caption, alt, spec, legend, table))
     lead = "Long documents are summarized and compared with summaries that people wrote."
     return Section("summarization", "Summarization of long documents", lead, figures, [table])
+
+
+def _read(series: Series, row: dict[str, Any]) -> float:
+    """How much of a document was read, tokens."""
+    return number(row.get("window")) or series.model.window or 0
+
+
+def _score(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    interval = between(row.get("low"), row.get("high"))
+    return figure(row["score"]) + (f" ({interval})" if interval else "")
+
+
+def _dot(row: dict[str, Any]) -> dict[str, Any]:
+    return {"y": row["score"], **{key: number(row.get(key)) for key in ("low", "high", "n")}}
 
 
 def attention(found: Collection, slots: Slots) -> Section | None:
@@ -270,8 +281,20 @@ def _task(row: dict[str, Any]) -> str:
     return clean(row.get("task") or row.get("metric") or "unnamed")
 
 
+def _cut_at(series: list[Series]) -> list[str]:
+    """Says where prompts were cut, when not alike."""
+    windows = {s.model.label: s.protocol.get("window") for s in series[:8]}
+    if len(set(map(str, windows.values()))) < 2:
+        return []
+    each = ", ".join(f"{label} {plain(window)}" for label, window in windows.items())
+    return [f"Prompts longer than a model's window are cut to it (tokens): {each}."]
+
+
 def _accuracy(row: dict[str, Any] | None) -> str:
     if row is None:
         return "–"
-    error = number(row.get("stderr"))
-    return percent(row["accuracy"]) + (f" ± {100 * Z * error:.1f}" if error is not None else "")
+    interval = between(number(row.get("low")), number(row.get("high")), share=True)
+    error = _standard_error(row)
+    if not interval and error is not None:
+        interval = f"± {100 * Z * error:.1f}"
+    return percent(row["accuracy"]) + (f" ({interval})" if interval else "")

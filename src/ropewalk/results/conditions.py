@@ -100,7 +100,7 @@ def _protocols(series: Sequence[Series]) -> Table:
 
 def _environment(series: Sequence[Series]) -> Table:
     def settings(s: Series) -> dict[str, Any]:
-        return {k: v for k, v in s.provenance.items() if k != "command"}
+        return {k: v for k, v in s.provenance.items() if k not in ("command", "inputs")}
 
     return _settings(
         "environment",
@@ -132,9 +132,16 @@ def _settings(
     rows, records = [], []
     for value, groups, models in distinct.values():
         who = listed(models) if len(models) <= 4 else f"{len(models):,} models"
-        rows.append([listed(groups), plain(value), who])
+        rows.append([listed(groups), _said(value), who])
         records.append({columns[0]: ", ".join(groups), **value, "models": ", ".join(models[:100])})
     return Table(name, title, [*columns, "models"], rows, records)
+
+
+def _said(value: dict[str, Any]) -> str:
+    """Settings as ``sliding; stride: 256``, the name first."""
+    named = [clean(value["name"])] if "name" in value else []
+    known = ((k, v) for k, v in sorted(value.items()) if k != "name" and v is not None)
+    return "; ".join([*named, *(f"{clean(k).replace('_', ' ')}: {plain(v)}" for k, v in known)])
 
 
 def _sorted_text(value: dict[str, Any]) -> str:

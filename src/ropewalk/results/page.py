@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -98,9 +99,7 @@ def _glance_perplexity(judged: dict[str, Any]) -> dict[str, str]:
     parts += [f"95 % interval {interval}"] if interval else []
     parts += [f"{count(last['n'])} tokens"] if last["n"] else []
     old = figure(before["perplexity"]) if before else ""
-    return _card(
-        f"Perplexity at {count(last['context'])} tokens", figure(last["perplexity"]), "; ".join(parts), old
-    )
+    return _card(f"Perplexity at {count(last['context'])}", figure(last["perplexity"]), "; ".join(parts), old)
 
 
 def _glance_passkey(judged: dict[str, Any]) -> dict[str, str]:
@@ -123,6 +122,10 @@ def _glance_cost(judged: dict[str, Any]) -> dict[str, str]:
     detail = (
         f"perplexity at {count(cost['context'])} tokens: {figure(cost['before'])} → {figure(cost['after'])}"
     )
+    if cost["low"] is not None:
+        detail += (
+            f"; 95 % interval {percent(cost['low'], signed=True)} to {percent(cost['high'], signed=True)}"
+        )
     if cost["n"]:
         detail += f"; {count(cost['n'])} tokens"
     return _card("Cost at the old window", percent(cost["share"], signed=True), detail)
@@ -149,6 +152,7 @@ def _html(content: dict[str, Any], slots: Slots, stills: dict[str, str], refresh
         loader=jinja2.PackageLoader("ropewalk.results", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_unbroken,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -176,6 +180,11 @@ def _html(content: dict[str, Any], slots: Slots, stills: dict[str, str], refresh
         csv=_csv_address,
         not_run=NOT_RUN,
     )
+
+
+def _unbroken(value: Any) -> Any:
+    """Keep a number and its per cent sign on one line (for plain text, before it is escaped)."""
+    return re.sub(r"(?<=\d) %", "\u00a0%", value) if type(value) is str else value
 
 
 def in_script(value: Any) -> str:

@@ -31,7 +31,8 @@ def figure(value: float | None) -> str:
         return "0"
     if abs(value) >= 1e6 or abs(value) < 1e-3:
         return f"{value:.2e}"
-    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+    digits = max(0, 2 - math.floor(math.log10(abs(float(f"{value:.2e}")))))
+    return f"{value:,.{digits}f}".replace("-", "−")
 
 
 def percent(share: float | None, signed: bool = False) -> str:

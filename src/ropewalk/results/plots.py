@@ -5,6 +5,7 @@ Every string of the user's stands in data values, never in field names or expres
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,12 +13,14 @@ from typing import Any, Literal
 import altair as alt
 
 from .collection import Series, number
-from .style import GLYPHS, SHAPES, Slots
+from .style import GLYPHS, SERIES, SHAPES, Slots
 from .tables import Table
 from .verdict import k_max
 
 POINTS = 400
 """Points of one curve that are drawn at most; the CSV holds all."""
+STEEP = 4
+"""Ratio of the largest to the smallest value above which an axis goes by powers of ten."""
 WIDTH, HEIGHT = 680, 320
 THRESHOLD = 0.2
 """Share of passkeys that counts as found (Chen et al. 2023, section 3.3)."""
@@ -34,7 +37,7 @@ class Figure:
     alt: str
     spec: dict[str, Any]
     legend: Sequence[dict[str, Any]]
-    table: Table
+    table: Table | None = None
 
     def still(self, config: dict[str, Any]) -> dict[str, Any]:
         """The spec for a file: fixed width, legend inside, on white."""
@@ -43,23 +46,30 @@ class Figure:
 
 
 def perplexity(
-    series: Sequence[Series], slots: Slots, old: int | None, new: int | None
+    series: Sequence[Series], slots: Slots, old: int | None, new: int | None, limit: float | None = None
 ) -> tuple[Any, list[Any]]:
-    """Perplexity by context size, both axes by doublings where values span more than a factor of four."""
+    """Perplexity by context size; by powers of ten where values span more than STEEP.
+
+    limit: draw only values up to it (a close-up).
+    """
     rows = [
-        _point(s, slots, r["context"], r["perplexity"], r, x_name="context")
+        _point(s, r["context"], r["perplexity"], r)
         for s in _drawn(series, slots)
         for r in s.rows
+        if limit is None or r["perplexity"] <= limit
     ]
-    values = [r["y"] for r in rows]
     contexts = sorted({r["x"] for r in rows})
-    steep = min(values) > 0 and max(values) / min(values) > 4
     x = alt.X("x:Q", title="context, tokens").scale(
         type="log", base=2, domain=[contexts[0] / 1.12, contexts[-1] * 1.12], nice=False
     )
     x = x.axis(values=contexts, format=",d", labelOverlap="greedy", labelFlush=False)
-    y = alt.Y("y:Q", title="perplexity (lower is better)").axis(tickCount=6, format=",~r")
-    y = y.scale(type="log", nice=True) if steep else y.scale(zero=False, padding=12, nice=True)
+    y = alt.Y("y:Q", title="perplexity (lower is better)")
+    if steep(rows):
+        ends = [r[k] for r in rows for k in ("y", "low", "high") if (r[k] or 0) > 0]
+        domain = [min(ends) / 1.15, max(ends) * 1.15]
+        y = y.scale(type="log", domain=domain, nice=False).axis(values=_decades(*domain), format=",~r")
+    else:
+        y = y.scale(zero=False, padding=12, nice=True).axis(tickCount=6, format=",~r")
     shown = [("context, tokens", "x", ",d"), ("perplexity", "y", ",.4~r"), *_interval(), _n("tokens scored")]
     chart = alt.layer(
         *_guides([("old window", old), ("new window", new)], contexts[0], contexts[-1], x),
@@ -69,6 +79,19 @@ def perplexity(
     return _spec(chart), _legend(rows, slots)
 
 
+def steep(rows: Rows) -> bool:
+    """Whether values (all positive) span so much that small differences vanish on a plain axis."""
+    values = [row["y"] for row in rows]
+    return min(values) > 0 and max(values) / min(values) > STEEP
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten between two values; only 1 where there would be many."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 2000 else (1,)
+    return [m * 10**p for p in powers for m in steps if low <= m * 10**p <= high]
+
+
 def position_loss(
     series: Sequence[Series], slots: Slots, old: int | None, new: int | None
 ) -> tuple[Any, list[Any]]:
@@ -76,10 +99,14 @@ def position_loss(
     rows = []
     for s in _drawn(series, slots):
         for r in thin(s.rows):
-            point = _point(s, slots, (r["from"] + r["to"]) / 2, r["loss"], r)
+            point = _point(s, (r["from"] + r["to"]) / 2, r["loss"], r)
             rows.append({**point, "place": f"{r['from']:,.0f}–{r['to']:,.0f}"})
-    end = max(r["x"] for r in rows)
-    x = alt.X("x:Q", title="position, tokens").scale(nice=False, zero=True).axis(format=",d", tickCount=6)
+    end = max(r["to"] for s in series for r in s.rows)
+    x = (
+        alt.X("x:Q", title="position, tokens")
+        .scale(domain=[0, end], nice=False)
+        .axis(format=",d", tickCount=6)
+    )
     y = alt.Y("y:Q", title="loss, nats a token (lower is better)").scale(zero=False).axis(tickCount=6)
     shown = [("positions", "place", ""), ("loss", "y", ".3f"), *_interval(".3f"), _n("tokens")]
     chart = alt.layer(
@@ -99,14 +126,14 @@ def passkey(series: Sequence[Series], slots: Slots, old: int | None) -> tuple[An
     for i, s in enumerate(drawn):
         shift = (i - (len(drawn) - 1) / 2) * step * 0.16
         for r in s.rows:
-            point = _point(s, slots, r["distance"] + shift, r["rate"], r)
+            point = _point(s, r["distance"] + shift, r["rate"], r)
             rows.append(
                 {**point, "distance": r["distance"], "right": f"{r.get('right', '–')} of {r.get('n', '–')}"}
             )
         reached = k_max(s)
         if reached is not None:
             text = f"k_max {reached:,}" if reached else "k_max 0: not found"
-            flags.append({"x": reached, "y": 1.09 + 0.08 * i, "text": text, **_model(s, slots)})
+            flags.append({"x": reached, "y": 1.09 + 0.08 * i, "text": text, "model": s.model.label})
     top = 1.09 + 0.08 * len(flags)
     x = alt.X("x:Q", title="distance of the passkey from the end, tokens")
     x = x.scale(domain=[0, end * 1.02], nice=False).axis(format=",d", tickCount=6)
@@ -121,7 +148,7 @@ def passkey(series: Sequence[Series], slots: Slots, old: int | None) -> tuple[An
     limit = alt.Chart(alt.InlineData(values=[{"y": THRESHOLD}])).mark_rule(style="guide").encode(y="y:Q")
     chart = alt.layer(
         limit,
-        *_guides([("old window", old)], 0, end, x, flat=True),
+        *_guides([("old window", old)], 0, end, x),
         *_bars(rows, x, y),
         *_lines(rows, x, y, slots, shown),
         *_flags(flags, x, y, end),
@@ -149,20 +176,20 @@ def passkey_map(series: Series) -> tuple[Any, list[Any]]:
             x=alt.X("length:O", title="length of the prompt, tokens").axis(
                 format=",d", labelAngle=0, labelOverlap=True
             ),
-            y=alt.Y("depth:O", title="depth of the key (0 % = start)").axis(format=".0%", labelOverlap=True),
+            y=alt.Y("depth:O", title="depth of the key").axis(format=".0%", labelOverlap=True),
             color=alt.Color("rate:Q")
-            .scale(domain=[0, 1])
+            .scale(domain=[0, 1], interpolate="rgb")
             .legend(title="found", format=".0%", gradientLength=120),
             tooltip=_tips([*tips, ("share", "rate", ".0%")]),
         )
     )
-    return _spec(chart, min(420, 60 + 26 * depths)), []
+    return _spec(chart, min(460, 90 + 30 * depths)), []
 
 
 def training(series: Sequence[Series], slots: Slots) -> tuple[Any, list[Any]]:
     """Training loss by step."""
     drawn = _drawn(series, slots)
-    rows = [_point(s, slots, r["step"], r["loss"], r) for s in drawn for r in thin(s.rows)]
+    rows = [_point(s, r["step"], r["loss"], r) for s in drawn for r in thin(s.rows)]
     for row, source in zip(rows, [r for s in drawn for r in thin(s.rows)]):
         row["tokens"] = number(source.get("tokens"))
     x = alt.X("x:Q", title="step").scale(nice=False, zero=True).axis(format=",d", tickCount=6)
@@ -216,7 +243,7 @@ def by_length(rows: Rows, slots: Slots, axis: str) -> tuple[Any, list[Any]]:
 def attention(rows: Rows, window: int | None) -> tuple[Any, list[Any]]:
     """Attention score by distance, one line a series. rows: {"x", "y", "model"} (model: the series' name)."""
     names = list(dict.fromkeys(r["model"] for r in rows))[: len(SHAPES)]
-    slots = Slots({name: i for i, name in enumerate(names)})
+    slots = Slots(dict(zip(names, SERIES)), models=False)
     rows = [r for r in rows if r["model"] in slots.by_label]
     end = max(r["x"] for r in rows)
     x = alt.X("x:Q", title="distance between query and key, tokens").scale(nice=False, zero=True)
@@ -247,15 +274,9 @@ def _drawn(series: Sequence[Series], slots: Slots) -> list[Series]:
     return [best[label] for label in slots.labels if label in best]
 
 
-def _model(series: Series, slots: Slots) -> dict[str, Any]:
-    return {"model": series.model.label}
-
-
-def _point(
-    series: Series, slots: Slots, x: float, y: float, row: dict[str, Any], x_name: str = ""
-) -> dict[str, Any]:
+def _point(series: Series, x: float, y: float, row: dict[str, Any]) -> dict[str, Any]:
     kept = {key: number(row.get(key)) for key in ("low", "high", "n")}
-    return {"x": x, "y": y, **_model(series, slots), **kept}
+    return {"x": x, "y": y, "model": series.model.label, **kept}
 
 
 def _interval(form: str = ",.4~r") -> list[tuple[str, str, str]]:
@@ -276,7 +297,8 @@ def _tips(shown: Iterable[tuple[str, str, str]]) -> list[Any]:
 
 
 def _colour(slots: Slots) -> Any:
-    return alt.Color("model:N", sort=None).scale(domain=slots.labels, range="category").legend(None)
+    known: Literal["category", "ordinal"] = "category" if slots.models else "ordinal"
+    return alt.Color("model:N", sort=None).scale(domain=slots.labels, range=known).legend(None)
 
 
 def _shape(slots: Slots) -> Any:
@@ -290,7 +312,8 @@ def _lines(
     """A line a model, and marks that answer to hovering."""
     base = alt.Chart(alt.InlineData(values=rows)).encode(x=x, y=y, color=_colour(slots))
     tips = _tips([("model", "model", ""), *shown])
-    marks = base.mark_point(filled=True, size=75 if dots else 160, opacity=1 if dots else 0, style="dot")
+    size = 160 if not dots else 75 if len(rows) <= 48 else 50
+    marks = base.mark_point(filled=True, size=size, opacity=1 if dots else 0, style="dot")
     return [base.mark_line(strokeWidth=2), marks.encode(shape=_shape(slots), tooltip=tips)]
 
 
@@ -314,9 +337,7 @@ def _band(rows: Rows, x: Any, y: Any) -> list[Any]:
     return [base.encode(x=x, y=low, y2="high:Q", color=alt.Color("model:N").legend(None))]
 
 
-def _guides(
-    windows: Sequence[tuple[str, int | None]], first: float, last: float, x: Any, flat: bool = False
-) -> list[Any]:
+def _guides(windows: Sequence[tuple[str, int | None]], first: float, last: float, x: Any) -> list[Any]:
     """Dashed vertical lines at the windows, named at the top on the side where there is room."""
     layers: list[Any] = []
     for name, at in windows:
@@ -331,7 +352,7 @@ def _guides(
                 align="left" if right else "right",
                 dx=5 if right else -5,
                 baseline="bottom",
-            ).encode(text="text:N", y=alt.value("height") if flat else alt.value(-2))
+            ).encode(text="text:N", y=alt.value(-2))
         )
     return layers
 
@@ -381,7 +402,10 @@ def _with_legend(spec: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(value, dict):
             return value
         copy = {key: walk(item) if key != "datasets" else item for key, item in value.items()}
-        if copy.get("field") == "model" and "legend" in copy and "scale" in copy:
+        if copy.get("field") == "model" and "legend" in copy:
+            if "scale" not in copy:
+                del copy["legend"]
+                return copy
             present = {row["model"] for rows in spec["datasets"].values() for row in rows if "model" in row}
             named = [label for label in copy["scale"]["domain"] if label in present]
             copy["legend"] = {"title": None, "orient": "top", "columns": 2, "values": named}

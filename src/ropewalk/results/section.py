@@ -74,7 +74,7 @@ def record(series: Series, row: dict[str, Any]) -> dict[str, Any]:
         "model": series.model.label,
         "model_hash": series.model.hash,
         "window": series.model.window,
-        **{key: value for key, value in row.items() if key != "items"},
+        **{key: value for key, value in row.items() if not isinstance(value, list) and "items" not in key},
         "comparable": "no" if series.mark else "yes",
     }
 

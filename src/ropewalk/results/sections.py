@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from . import plots
@@ -38,9 +39,10 @@ def perplexity(found: Collection, slots: Slots) -> Section | None:
         table = _perplexity_table(name, title, series)
         spec, legend = plots.perplexity(series, slots, found.subject.original_window, found.subject.window)
         caption = _perplexity_words(found, series) + left_out(series, slots)
-        figures.append(
-            Figure(name, title, caption, _alt("Line chart of perplexity", series), spec, legend, table)
-        )
+        alt = _alt("Line chart of perplexity", series)
+        close = _close_up(found, series, slots, name, title)
+        figures.append(Figure(name, title, caption, alt, spec, legend, None if close else table))
+        figures += [dataclasses.replace(close, table=table)] if close else []
         tables.append(table)
     if not tables:
         return None
@@ -52,6 +54,22 @@ def perplexity(found: Collection, slots: Slots) -> Section | None:
         "beyond its window gets a much higher one."
     )
     return Section("perplexity", "Perplexity by context size", lead, figures, tables)
+
+
+def _close_up(found: Collection, series: list[Series], slots: Slots, name: str, title: str) -> Figure | None:
+    """The same figure without the values that dwarf the others, where there are such."""
+    values = [row["perplexity"] for s in series if s.model.label in slots.by_label for row in s.rows]
+    mine, _ = best_first(found, series)
+    if mine is None or not plots.steep([{"y": value} for value in values]):
+        return None
+    limit = 1.6 * max(row["perplexity"] for row in mine.rows)
+    if sum(value <= limit for value in values) < 2 or max(values) <= limit:
+        return None
+    old, new = found.subject.original_window, found.subject.window
+    spec, legend = plots.perplexity(series, slots, old, new, limit)
+    caption = f"The same without values above {figure(limit)}: here the differences that matter can be seen."
+    alt = _alt("Close-up of the chart of perplexity", series)
+    return Figure(f"{name}-close", f"{title}, close up", caption, alt, spec, legend)
 
 
 def _perplexity_table(name: str, title: str, series: list[Series]) -> Table:
@@ -246,12 +264,11 @@ def passkey_map(found: Collection, slots: Slots) -> Section | None:
             [record(s, r) for r in s.rows],
             (f"Columns: length of the prompt, tokens. {each} Intervals are in the CSV.", *notes([s])),
         )
+        whole = sum(row["rate"] >= 1 for row in s.rows)
         caption = (
-            "Each cell is one length of prompt (across) and one place of the key (down). An even "
-            "dark or bright "
-            "field at the strong end of the scale means that the key is found wherever it stands; a "
-            "band that "
-            "fades shows where the model does not look."
+            "Each cell is one length of prompt (across) and one place of the key (down; 0 % is the start). "
+            f"Where the colour pales, the model does not look. {s.model.label} finds every key in "
+            f"{count(whole)} of {count(len(s.rows))} cells."
         )
         spec, legend = plots.passkey_map(s)
         figures.append(
@@ -323,7 +340,7 @@ BUILDERS: tuple[tuple[Builder, str, str], ...] = (
     (perplexity, "Perplexity by context size", "ropewalk evaluate MODEL --perplexity FILES"),
     (position_loss, "Loss by position", "ropewalk evaluate MODEL --position-loss FILES"),
     (passkey, "Passkey retrieval", "ropewalk evaluate MODEL --passkey"),
-    (passkey_map, "Passkey by length and depth", "ropewalk evaluate MODEL --passkey-map"),
+    (passkey_map, "Passkey by length and depth", "ropewalk evaluate MODEL --passkey-grid"),
     (training, "Training curve", "ropewalk finetune MODEL OUT --data FILES"),
     (benchmark, "Benchmarks inside the old window", "ropewalk evaluate MODEL --benchmark"),
     (ruler, "RULER by length", "ropewalk evaluate MODEL --ruler"),

@@ -26,6 +26,8 @@ SHAPES = (
     "triangle-left",
 )
 GLYPHS = ("●", "■", "◆", "▲", "✚", "▼", "▶\ufe0e", "◀\ufe0e")
+SERIES = (0, 2, 3, 4, 5, 6, 7, 1)
+"""Colour slots of what is not a model, such as the curves of a theory."""
 FONT = 'system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif'
 
 
@@ -52,6 +54,7 @@ class Slots:
     """Which models are drawn, and the colour slot of each."""
 
     by_label: dict[str, int]
+    models: bool = True
 
     @property
     def labels(self) -> list[str]:
@@ -82,10 +85,15 @@ class Slots:
             "axisX": {"grid": False, "domain": True},
             "axisY": {"domain": False, "ticks": False},
             "legend": {**text, "titleFontWeight": 500, "labelLimit": 320, "symbolSize": 90},
-            "range": {"category": used + rest, "heatmap": list(look.ramp), "ramp": list(look.ramp)},
+            "range": {
+                "category": used + rest,
+                "ordinal": [look.colours[slot] for slot in SERIES],
+                "heatmap": list(look.ramp),
+                "ramp": list(look.ramp),
+            },
             "style": {
-                "guide": {"stroke": look.soft, "strokeDash": [3, 3], "strokeWidth": 1},
-                "guide-text": {"fill": look.soft, "fontSize": 11},
+                "guide": {"color": look.soft, "strokeDash": [3, 3], "strokeWidth": 1},
+                "guide-text": {"color": look.soft, "fontSize": 11},
                 "dot": {"stroke": look.background, "strokeWidth": 1},
                 "cell-gap": {"stroke": look.background, "strokeWidth": 2},
             },

@@ -7,11 +7,12 @@ were measured.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from ..metrics.intervals import wilson
+from ..metrics.intervals import paired_difference, wilson
 from .collection import Collection, Model, Series, collect, number
 from .phrasing import between, clean, count, figure, listed, percent, times
 
@@ -171,15 +172,35 @@ def _cost(found: Collection, perplexity: list[dict[str, Any]]) -> dict[str, Any]
         after, before = at(mine.rows, old), at(theirs.rows, old)
         if after and before and before["perplexity"] > 0:
             share = after["perplexity"] / before["perplexity"] - 1
+            low, high = _paired(theirs, mine, old)
             return {
                 "group": group,
                 "context": old,
                 "share": share,
+                "low": low,
+                "high": high,
                 "before": before["perplexity"],
                 "after": after["perplexity"],
                 "n": number(after.get("n")),
             }
     return None
+
+
+def _paired(before: Series, after: Series, context: int | None) -> tuple[float | None, float | None]:
+    """95 % interval of the relative change of perplexity, paired over the documents that both files list."""
+    pair = []
+    for series in (before, after):
+        documents = series.summary.get("by_document")
+        one = documents.get(str(context)) if isinstance(documents, dict) else None
+        if not isinstance(one, dict) or not isinstance(one.get("loss"), list):
+            return None, None
+        pair.append(one)
+    if pair[0].get("n") != pair[1].get("n") or len(pair[0]["loss"]) != len(pair[1]["loss"]):
+        return None, None
+    found = paired_difference(pair[0]["loss"], pair[1]["loss"], pair[0]["n"])
+    if found.low is None or found.high is None:
+        return None, None
+    return math.expm1(found.low), math.expm1(found.high)
 
 
 def _status(result: dict[str, Any], subject: Model) -> str:
@@ -271,4 +292,9 @@ def _cost_clause(result: dict[str, Any]) -> list[str]:
         return [f"perplexity {where} is as before"]
     word = "costs" if cost["share"] > 0 else "gains"
     share = percent(abs(cost["share"]))
-    return [f"{where} it {word} {share} of perplexity ({figure(cost['before'])} → {figure(cost['after'])})"]
+    facts = f"{figure(cost['before'])} → {figure(cost['after'])}"
+    if cost["low"] is not None:
+        facts += (
+            f"; 95 % interval {percent(cost['low'], signed=True)} to {percent(cost['high'], signed=True)}"
+        )
+    return [f"{where} it {word} {share} of perplexity ({facts})"]
