@@ -57,13 +57,13 @@ class Recipe:
     name: str = option(help="what results call the model")
     model: str = option(help="directory, Hub id, GGUF file, 'embedded' or 'smollm2'")
     to: int = option(help="target window L', tokens", parse=tokens)
+    finetune: dict = option(help="settings of `ropewalk finetune`")
+    evaluate: dict = option(help="settings of `ropewalk evaluate`")
     about: str = option("", help="one line on what this recipe shows")
     data: str | None = option(None, help="directory that {data} stands for")
     method: str = option("linear", help="linear (Position Interpolation) or another of `extend --method`")
     untrained: bool = option(False, help="also evaluate the interpolated model before its training")
     direct: bool = option(True, help="also fine-tune at L' without interpolation")
-    finetune: dict = option(help="settings of `ropewalk finetune`")
-    evaluate: dict = option(help="settings of `ropewalk evaluate`")
     report: dict = field(default_factory=dict, metadata={"help": "settings of `ropewalk report`"})
 
 
