@@ -5,7 +5,7 @@ from byte_model import ByteModel
 
 from ropewalk.errors import UserError
 from ropewalk.evals import benchmark
-from ropewalk.evals.benchmark import BenchmarkSettings, run
+from ropewalk.evals.benchmark import BenchmarkSettings, data, run
 from ropewalk.results.cells import Cells
 
 
@@ -67,6 +67,17 @@ def test_a_file_of_ones_own_needs_only_its_columns(tmp_path):
 def test_the_data_block_names_the_file_and_its_hash(piqa):
     (block,) = run(likes([]), piqa, Cells(None, {}))["data"]
     assert block["name"] == "piqa.jsonl" and block["task"] == "piqa" and len(block["sha256"]) == 64
+
+
+def test_a_task_of_lm_evals_own_needs_lm_eval(monkeypatch):
+    import importlib.metadata as metadata
+
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    with pytest.raises(UserError, match=r"pip install 'ropewalk\[bench\]'"):
+        data(BenchmarkSettings(tasks=("lm-eval:arc_easy",)))
 
 
 class Killed(BaseException):

@@ -21,7 +21,7 @@ from ..metrics.intervals import wilson
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
 from ..settings import option, tokens
-from .harness import lm_eval_rows
+from .harness import lm_eval_rows, lm_eval_version
 from .likelihood import Pair, encode_pair, log_likelihoods
 
 NAME = "benchmark"
@@ -95,9 +95,21 @@ def run(lm: LanguageModel, settings: BenchmarkSettings, cells: Cells) -> dict[st
 
 
 def data(settings: BenchmarkSettings) -> list[dict[str, Any]]:
-    """The "data" blocks of the files and Hub sets that are read (lm-eval's own are known to it alone)."""
-    own = [s for s in sources(settings) if not s.name.startswith("lm-eval:")]
-    return [{**describe_table(s.place), "task": s.name} for s in own]
+    """The "data" blocks of what is read. Local files are read here, so that a bad one is said at once.
+
+    Raises UserError as `sources` and `questions` do, and when lm-eval is asked for and not installed.
+    """
+    blocks = []
+    for source in sources(settings):
+        if source.name.startswith("lm-eval:"):
+            blocks.append({"name": source.name, "lm_eval": lm_eval_version()})
+            continue
+        block = {**describe_table(source.place), "task": source.name}
+        if not source.place.startswith("hub:"):
+            asked = questions(source.place, source.name, source.columns, settings.limit)
+            block["documents"] = len(asked)
+        blocks.append(block)
+    return blocks
 
 
 def sources(settings: BenchmarkSettings) -> list[Source]:

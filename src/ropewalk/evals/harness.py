@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from typing import Any
 
 from ..errors import UserError
 from ..model.lm import LanguageModel
 from .likelihood import encode_pair, log_likelihoods
+
+
+def lm_eval_version() -> str:
+    """The installed version of lm-eval. Raises UserError when there is none."""
+    try:
+        return importlib.metadata.version("lm-eval")
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError("lm-eval's own tasks need lm-eval: pip install 'ropewalk[bench]'") from None
 
 
 def lm_eval_rows(lm: LanguageModel, task: str, limit: int | None, window: int | None) -> list[dict[str, Any]]:
@@ -15,10 +24,9 @@ def lm_eval_rows(lm: LanguageModel, task: str, limit: int | None, window: int | 
     Raises UserError: lm-eval is not installed, the task is unknown, its data cannot be had, or it is not
     scored by accuracy (generation is not offered here).
     """
-    try:
-        from lm_eval.tasks import TaskManager
-    except ImportError:
-        raise UserError("lm-eval's own tasks need lm-eval: pip install 'ropewalk[bench]'") from None
+    lm_eval_version()
+    from lm_eval.tasks import TaskManager
+
     manager = TaskManager()
     if task not in manager.all_tasks:
         raise UserError(f"lm-eval has no task {task!r}; `lm-eval ls tasks` lists them")

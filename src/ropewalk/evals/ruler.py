@@ -45,7 +45,8 @@ class RulerSettings:
 
 
 def data(settings: RulerSettings) -> list[dict[str, Any]]:
-    """The "data" block of the haystack; none for noise."""
+    """The "data" block of the haystack; none for noise. Raises UserError for settings that cannot be."""
+    _tasks(settings)
     if settings.haystack == (NOISE,):
         return []
     if settings.haystack == (REFERENCE,):

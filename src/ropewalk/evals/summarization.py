@@ -45,8 +45,12 @@ class SummarizationSettings:
 
 
 def data(settings: SummarizationSettings) -> list[dict[str, Any]]:
-    """The "data" block of the documents."""
-    return [describe_table(settings.source)]
+    """The "data" block of the documents. A local file is read here, so that a bad one is said at once."""
+    rouge("a", "a")  # raises when rouge-score is not installed
+    block = describe_table(settings.source)
+    if not settings.source.startswith("hub:"):
+        block["documents"] = len(read_summaries(settings.source, settings.columns, settings.limit))
+    return [block]
 
 
 def run(lm: LanguageModel, settings: SummarizationSettings, cells: Cells) -> dict[str, Any]:
@@ -56,7 +60,6 @@ def run(lm: LanguageModel, settings: SummarizationSettings, cells: Cells) -> dic
     if room < 1:
         raise UserError(f"answer is {room} tokens; a summary needs at least 1")
     found = read_summaries(settings.source, settings.columns, settings.limit)
-    rouge("a", "a")  # says what is missing before anything is computed
     documents = [lm.encode(one.document) for one in found]
     rows, details = [], []
     with console.progress(f"{lm.name}: summaries", len(found) * len(windows), "documents") as progress:
