@@ -23,9 +23,9 @@ BLUE, RED, GREY = "#2f6db3", "#c8442d", "#8a8a8a"
 
 
 def fitted() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Random scores in [−1, 1] at every whole distance inside the window; their fit: (scores, h, θ)."""
+    """Random scores at every whole distance inside the window (App. C.1); their fit: (scores, h, θ)."""
     theta = bounds.frequencies(D, C)
-    scores = np.random.default_rng(SEED).uniform(-1, 1, L)
+    scores = np.random.default_rng(SEED).standard_normal(L)
     return scores, bounds.fit_scores(scores, np.arange(L), theta, CUTOFF), theta
 
 
@@ -117,7 +117,9 @@ def charts() -> dict[str, Any]:
 
     def line(data: list[dict[str, float]], color: str, x: str, y: str, **more: Any) -> Any:
         mark = alt.Chart(alt.Data(values=data)).mark_line(color=color, strokeWidth=1.3, **more)
-        return mark.encode(alt.X("s:Q", title=x, scale=tight), alt.Y("a:Q", title=y))
+        return mark.encode(
+            alt.X("s:Q", title=x, scale=tight, axis=alt.Axis(tickCount=10)), alt.Y("a:Q", title=y)
+        )
 
     def rules(at: list[float], dash: list[int]) -> Any:
         data = alt.Data(values=[{"s": s} for s in at])
@@ -130,8 +132,8 @@ def charts() -> dict[str, Any]:
     left = dots.encode(alt.X("s:Q", title=distance, scale=tight), alt.Y("a:Q", title=score)) + inside
     s = np.arange(0, 2 * L, 2.0)
     middle = line(rows(s=s, a=bounds.attention_score(h, theta, s)), RED, distance, score) + rules([L], [5, 4])
-    s = np.linspace(100, 110, 401)
-    whole = np.arange(100.0, 111.0)
+    s = np.linspace(25, 45, 401)
+    whole = np.arange(25.0, 46.0)
     chord = line(
         rows(s=whole, a=bounds.attention_score(h, theta, whole)), BLUE, distance, score, strokeDash=[5, 3]
     )

@@ -58,7 +58,7 @@ def test_extrapolation_sum_does_not_depend_on_its_block():
 
 
 def test_b_over_d_is_above_one_up_to_4860_tokens_and_not_beyond():
-    """The paper: "B(s)/d is at least larger than 1" (d = 128, c = 10000). False from 4861 on."""
+    """Sec. 2.3: B(s) is "at least larger than d" (d = 128, c = 10000); its Figure 5 ends at 4095."""
     ratio = bounds.extrapolation_sum(bounds.frequencies(128, 1e4), np.arange(4862)) / 128
     assert (ratio[:4861] > 1).all()
     assert ratio[4861] < 1
@@ -174,7 +174,7 @@ def test_scores_fitted_inside_the_window_explode_outside_and_stay_smooth_between
     """The paper's Figure 2: d = 128, L = 2048, random scores, least squares."""
     theta, window = bounds.frequencies(128, 1e4), 2048
     for seed in range(3):
-        scores = np.random.default_rng(seed).uniform(-1, 1, window)
+        scores = np.random.default_rng(seed).standard_normal(window)
         h = bounds.fit_scores(scores, np.arange(window), theta)
         inside = bounds.attention_score(h, theta, np.arange(window))
         outside = bounds.attention_score(h, theta, np.arange(window, 2 * window))

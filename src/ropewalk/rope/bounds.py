@@ -46,7 +46,7 @@ def partial_sums(theta: ArrayLike, s: ArrayLike) -> Complex:
 
 
 def extrapolation_sum(theta: ArrayLike, s: ArrayLike, block: int = 4096) -> Real:
-    """B(s) = Σ_{k=1}^{d/2} |A_k(s)|      (Eq. 8; the paper's Figure 5 shows B(s)/d)
+    """B(s) = Σ_{k=1}^{d/2} |A_k(s)|      (Eq. 8; App. B and Figure 5 show B(s)/d)
 
     block: distances computed at once; bounds the memory, changes nothing.
     """
@@ -92,7 +92,7 @@ def interpolation_error(h: ArrayLike, theta: ArrayLike, s1: float, s2: float, s:
 
 
 def square_sum(d: int, c: float) -> float:
-    """S = Σ_j θ_j² = (1 − c^−2)/(1 − c^(−4/d))      (App. A, the geometric sum before Eq. 14)"""
+    """S = Σ_j θ_j² = (1 − c^−2)/(1 − c^(−4/d))      (Eq. 13, which drops the c^−2)"""
     return float(np.expm1(-2 * np.log(c)) / np.expm1(-4 * np.log(c) / d))
 
 
@@ -180,7 +180,7 @@ def ratios(d: int, c: float) -> Ratios:
 
 
 def fit_scores(scores: ArrayLike, distances: ArrayLike, theta: ArrayLike, cutoff: float = 1e-6) -> Complex:
-    """h of the least-squares fit a(s_i) ≈ scores_i      (the paper's Figure 2 and App. C)
+    """h of the least-squares fit a(s_i) ≈ scores_i      (the paper's Figure 2 and App. C.1)
 
     scores, distances: (n,), n ≥ d. Pairs that make less than a turn over the distances are nearly the same
     column twice; singular values below cutoff × the largest are dropped, and how far the fit explodes outside
