@@ -18,7 +18,7 @@ WINDOWS = st.sampled_from([256, 512, 2048, 4096, 8192, 131072])
 
 
 def close(got: torch.Tensor, expected: list[float], dtype: torch.dtype, grows: float = 1.0) -> None:
-    """grows: how much float32's rounding may grow: by k where a method mixes θ and θ/k, or k·s/L and k − 1."""
+    """grows: how far float32's rounding grows: by k where a method mixes θ and θ/k, or k·s/L and k − 1."""
     tolerance = 1e-12 if dtype == torch.float64 else 3e-6 * grows
     assert got.dtype == dtype
     torch.testing.assert_close(
