@@ -94,6 +94,11 @@ class PasskeyPrompts:
             )
 
     @property
+    def tail(self) -> list[int]:
+        """The tokens of the question, at the end of every prompt."""
+        return list(self._tail)
+
+    @property
     def shortest(self) -> int:
         """Tokens of a prompt without filler, and of its answer."""
         head = max(len(self._head(0, key)[0]) for key in draw_keys(10, "shortest"))

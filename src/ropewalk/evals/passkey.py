@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..console import progress
+from ..console import progress, say
 from ..data.passkey import PasskeyPrompts, Prompt, draw_keys
 from ..metrics.intervals import wilson
 from ..metrics.retrieval import PAPER_RATE, first_digits, k_max
@@ -21,6 +21,9 @@ NAME = "passkey"
 class PasskeySettings:
     """The paper's: 32 distances evenly spaced up to ``target`` tokens, ten fresh keys at each.
 
+    shared_keys: ten keys for all distances instead. The prompts of one key then begin alike, and that
+    beginning is read once: L' tokens a key instead of some 16 L'. Rates mean the same; the distances'
+    chance errors go together.
     grid: instead, prompts of ``lengths`` lengths up to the target with the key at ``depths`` depths.
     """
 
@@ -28,6 +31,7 @@ class PasskeySettings:
     distances: int = 32
     runs: int = 10
     seed: int = 0
+    shared_keys: bool = False
     grid: bool = False
     lengths: int = 8
     depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -43,18 +47,20 @@ def run(lm: LanguageModel, settings: PasskeySettings, cells: Cells) -> dict[str,
     """One row a distance (or, with ``grid``, a length and depth), and k_max."""
     maker = PasskeyPrompts(lm, settings.target)
     places = _grid(maker, settings) if settings.grid else _distances(settings)
+    if settings.shared_keys and not settings.grid:
+        _read_along(lm, maker, settings, cells, places)
     done = sum(cells.get(cell) is not None for cell, _, _ in places)
     rows = []
     with progress("  passkey", len(places), "places", done) as shown:
         for cell, nominal, depth in places:
             row = cells.get(cell)
             if row is None:
-                keys = draw_keys(settings.runs, f"{settings.seed}/{cell}")
+                keys = draw_keys(settings.runs, f"{settings.seed}/{'' if settings.shared_keys else cell}")
                 if settings.grid:
                     prompts = [maker.at_depth(nominal, depth, key) for key in keys]
                 else:
                     prompts = [maker.at_distance(nominal, key) for key in keys]
-                row = _row(lm, prompts, maker.room, nominal, depth, settings)
+                row = _row(prompts, _ask(lm, prompts, maker.room), nominal, depth, settings)
                 cells.put(cell, row)
                 shown.advance(1, f"{row['right']}/{row['n']} at {nominal:,} tokens")
             rows.append(row)
@@ -78,28 +84,62 @@ def _grid(maker: PasskeyPrompts, settings: PasskeySettings) -> list[tuple[str, i
     return [(f"grid/{length}/{depth}", length, depth) for length in lengths for depth in settings.depths]
 
 
-def _row(
+def _read_along(
     lm: LanguageModel,
-    prompts: list[Prompt],
-    room: int,
-    nominal: int,
-    depth: float,
+    maker: PasskeyPrompts,
     settings: PasskeySettings,
-) -> dict[str, Any]:
+    cells: Cells,
+    places: list[tuple[str, int, float]],
+) -> None:
+    """Fill the cells of all distances whose prompts are beginnings of the longest one, read together."""
+    if not hasattr(lm, "generate_along") or cells.get(places[-1][0]) is not None:
+        return
+    keys = draw_keys(settings.runs, f"{settings.seed}/")
+    longest = [maker.at_distance(places[-1][1], key) for key in keys]
+    end = len(maker.tail)
+    if len({len(prompt.ids) for prompt in longest}) > 1:
+        return
+    fitting = []
+    for cell, k, depth in places:
+        prompts = [maker.at_distance(k, key) for key in keys]
+        alike = all(p.ids[:-end] == q.ids[: len(p.ids) - end] for p, q in zip(prompts, longest))
+        if alike and len({len(prompt.ids) for prompt in prompts}) == 1:
+            fitting.append((cell, k, depth, prompts))
+    cuts = sorted({len(prompts[0].ids) - end for *_, prompts in fitting})
+    say(f"  {len(fitting)} distances read along {settings.runs} prompts of {len(longest[0].ids):,} tokens")
+    rows = torch.tensor([prompt.ids[:-end] for prompt in longest])
+    answers = lm.generate_along(rows, cuts, maker.tail, maker.room)
+    for cell, k, depth, prompts in fitting:
+        said = answers[:, cuts.index(len(prompts[0].ids) - end)]
+        right = _right(lm, prompts, said)
+        cells.put(cell, _row(prompts, right, k, depth, settings))
+
+
+def _ask(lm: LanguageModel, prompts: list[Prompt], room: int) -> int:
+    """How many keys the model finds."""
     by_length: dict[int, list[Prompt]] = {}
     for prompt in prompts:  # all of one length, unless the keys' own tokens leave no room for filler
         by_length.setdefault(len(prompt.ids), []).append(prompt)
-    right = 0
-    for same in by_length.values():
-        answers = lm.generate(torch.tensor([prompt.ids for prompt in same]), room)
-        texts = [lm.decode(answer.tolist()) for answer in answers]
-        right += sum(first_digits(text) == prompt.key for text, prompt in zip(texts, same))
+    return sum(
+        _right(lm, same, lm.generate(torch.tensor([prompt.ids for prompt in same]), room))
+        for same in by_length.values()
+    )
+
+
+def _right(lm: LanguageModel, prompts: list[Prompt], answers: torch.Tensor) -> int:
+    texts = [lm.decode(answer) for answer in answers.tolist()]
+    return sum(first_digits(text) == prompt.key for text, prompt in zip(texts, prompts))
+
+
+def _row(
+    prompts: list[Prompt], right: int, nominal: int, depth: float, settings: PasskeySettings
+) -> dict[str, Any]:
     low, high = wilson(right, len(prompts))
     real = max(prompt.distance for prompt in prompts)
     return {
         "distance": real if settings.grid else nominal,
         "real_distance": real,
-        "length": max(by_length),
+        "length": max(len(prompt.ids) for prompt in prompts),
         "depth": depth,
         "right": right,
         "n": len(prompts),
@@ -140,6 +180,7 @@ def _protocol(lm: LanguageModel, maker: PasskeyPrompts, settings: PasskeySetting
     return {
         "name": "length-depth" if settings.grid else "paper",
         "runs": settings.runs,
+        "keys": "the same at every distance" if settings.shared_keys else "fresh at every place",
         "decoding": "greedy",
         "scored": "first five digits of the answer",
         "answer_tokens": maker.room,

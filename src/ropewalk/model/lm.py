@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from . import attention
+from .cache import keeps_all, make_cache
 from .load import load_config, load_model, load_tokenizer, model_block
 from .quiet import quiet
 
@@ -116,6 +117,21 @@ class TransformersLM:
         assert new_tokens >= 1
         return self._in_parts(prompts, "generate", lambda part: self._greedy(part, new_tokens))
 
+    def generate_along(
+        self, rows: Tensor, cuts: Sequence[int], tail: Sequence[int], new_tokens: int
+    ) -> Tensor:
+        """Answers after the first c tokens of each row and ``tail``, for every c of ``cuts``.
+
+        rows: (B, T).  cuts: increasing, 1 … T.  Returns (B, cuts, new_tokens), the same tokens as
+        `generate` gives for each of them; but what they share at their start is computed once.
+        """
+        assert list(cuts) == sorted(cuts) and cuts[0] >= 1 and cuts[-1] <= rows.shape[1]
+        if not self._cache_can_go_back:
+            end = torch.tensor(list(tail))
+            pieces = [torch.cat([rows[:, :cut], end.expand(len(rows), -1)], dim=1) for cut in cuts]
+            return torch.stack([self.generate(piece, new_tokens) for piece in pieces], dim=1)
+        return self._in_parts(rows, "generate", lambda part: self._along(part, cuts, tail, new_tokens))
+
     @torch.inference_mode()
     def _score(self, windows: Tensor, scored: int) -> Tensor:
         ids = windows.to(self.device)
@@ -137,16 +153,50 @@ class TransformersLM:
 
     @torch.inference_mode()
     def _greedy(self, prompts: Tensor, new_tokens: int) -> Tensor:
-        ids = prompts.to(self.device)
-        with attention.kernel(self._kernel_for(ids)):
-            out = self.model(input_ids=ids, use_cache=True, **self._keep(1))
+        cache = make_cache(self._text_config, prompts.shape[1] + new_tokens)
+        return self._answer(prompts.to(self.device), cache, new_tokens).cpu()
+
+    def _answer(self, ids: Tensor, cache: Any, new_tokens: int) -> Tensor:
+        """Greedy tokens after what is in the cache and ``ids`` (B, T); the cache grows by T + new − 1."""
+        kernel = self._kernel_for(ids) if cache.get_seq_length() == 0 else "torch"
+        with attention.kernel(kernel):
+            out = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **self._keep(1))
         found = [out.logits[:, -1].argmax(-1)]
         for _ in range(new_tokens - 1):
-            out = self.model(
-                input_ids=found[-1][:, None], past_key_values=out.past_key_values, use_cache=True
-            )
+            out = self.model(input_ids=found[-1][:, None], past_key_values=cache, use_cache=True)
             found.append(out.logits[:, -1].argmax(-1))
-        return torch.stack(found, dim=1).cpu()
+        return torch.stack(found, dim=1)
+
+    @torch.inference_mode()
+    def _along(self, rows: Tensor, cuts: Sequence[int], tail: Sequence[int], new_tokens: int) -> Tensor:
+        ids = rows.to(self.device)
+        question = torch.tensor(tail, device=self.device).expand(len(ids), -1)
+        cache = make_cache(self._text_config, cuts[-1] + len(tail) + new_tokens)
+        answers, at = [], 0
+        for cut in cuts:
+            if cut > at:
+                kernel = self._kernel_for(ids[:, at:cut]) if at == 0 else "torch"
+                with attention.kernel(kernel):
+                    self.model.base_model(input_ids=ids[:, at:cut], past_key_values=cache, use_cache=True)
+                at = cut
+            answers.append(self._answer(question, cache, new_tokens).cpu())
+            cache.crop(-(len(tail) + new_tokens - 1))
+        return torch.stack(answers, dim=1)
+
+    @cached_property
+    def _cache_can_go_back(self) -> bool:
+        """Can the last tokens be taken out of the cache, as if they had never been read?
+
+        Not where layers forget (sliding windows, states), nor where rotations depend on the length read.
+        """
+        return keeps_all(make_cache(self._text_config, 1)) and self.block["method"] not in (
+            "dynamic",
+            "longrope",
+        )
+
+    @property
+    def _text_config(self) -> Any:
+        return self.model.config.get_text_config()
 
     def _hidden(self, ids: Tensor) -> Tensor:
         """The last hidden states (B, T, hidden). No mask is given, so attention takes its causal kernel."""
@@ -214,8 +264,8 @@ class TransformersLM:
     def _estimate(self, kind: str, length: int) -> int:
         """Windows in a first batch: enough tokens to fill the device, and what should fit its memory."""
         if not self.on_gpu:
-            return max(1, 8192 // length)
-        config = self.model.config.get_text_config()
+            return max(1, (16384 if kind == "generate" else 1024) // length)  # measured: caches, not memory
+        config = self._text_config
         layers, hidden = config.num_hidden_layers, config.hidden_size
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         head_dim = getattr(config, "head_dim", None) or hidden // config.num_attention_heads

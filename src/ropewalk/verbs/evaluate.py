@@ -37,6 +37,9 @@ class Evaluate:
         (), help="sliding-window perplexity on these texts; NAME=FILE begins a group with its own results"
     )
     passkey: bool = option(False, help="passkey retrieval at 32 distances, 10 keys each")
+    shared_keys: bool = option(
+        False, help="passkey: the same ten keys at every distance, so that prompts are read once (10x faster)"
+    )
     passkey_grid: bool = option(False, help="passkey retrieval by length and depth (heat map)")
     position_loss: tuple[str, ...] = option((), help="loss by position in the window on these texts")
     contexts: tuple[int, ...] = option(
@@ -298,7 +301,10 @@ def _passkey(settings: Evaluate, lengths: Lengths) -> list[Work]:
     if not settings.passkey:
         return []
     module = importlib.import_module("ropewalk.evals.passkey")
-    return [Work("passkey", module, module.PasskeySettings(target=_target(lengths), seed=settings.seed))]
+    chosen = module.PasskeySettings(
+        target=_target(lengths), seed=settings.seed, shared_keys=settings.shared_keys
+    )
+    return [Work("passkey", module, chosen)]
 
 
 def _passkey_grid(settings: Evaluate, lengths: Lengths) -> list[Work]:
