@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from random import Random
 
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ropewalk.data import ruler_tasks
 from ropewalk.data.ruler_tasks import TASKS, TooShort, sample, sentences, words
 
 TEXT = sentences("Rope is laid in a walk. It is twisted from yarns! Is it long? It is. " * 3)
@@ -71,6 +73,19 @@ def test_every_sample_has_its_own_name():
 def test_each_answer_of_a_needle_task_stands_in_the_prompt_once(task):
     text, answers = TASKS[task].make(Random(5), 300, 8192, TEXT)
     assert answers and all(text.count(answer) == 1 for answer in answers)
+
+
+def test_no_key_is_given_twice_even_where_words_are_few(monkeypatch):
+    monkeypatch.setattr(ruler_tasks, "words", lambda: tuple("abcdefghij"))
+    text, _ = TASKS["niah_multikey_2"].make(Random(0), 80, 8192, [])
+    keys = re.findall(r"for (\S+) is:", text)
+    assert len(keys) == 81 == len(set(keys))
+
+
+def test_coded_words_follow_zipfs_law_with_exponent_two():
+    text, answers = TASKS["fwe"].make(Random(0), 10_000, 32_768, [])
+    counts = Counter(text.split())
+    assert [counts[word] for word in ("...", *answers)] == [6079, 1519, 675, 379]
 
 
 def test_a_length_without_room_is_refused():

@@ -19,8 +19,9 @@ def test_the_prompt_is_the_papers_around_the_document():
 
 @pytest.mark.parametrize("bos", [None, 1])
 def test_a_document_too_long_is_cut_to_the_exact_length(bos):
-    ids = prompt_ids(encode("x" * 500), 200, encode=encode, bos=bos)
+    ids = prompt_ids(encode("Rope is " + "x" * 500), 200, encode=encode, bos=bos)
     assert len(ids) == 200
+    assert b"summarize it.\nRope is x" in bytes(ids)
     assert bytes(ids[-50:]).decode().endswith("x\nNow summarize the above article.\nSummary:")
 
 

@@ -14,7 +14,7 @@ qa_1 and qa_2 need SQuAD and HotpotQA and are not made. "Text" is what the user 
 Graham's essays); without any it is the noise, and niah_single_2, then the same as niah_single_1, is out.
 
 A prompt grows by *units* (a line of noise, a sentence, a word) until it nearly fills its length; what
-is still missing, less than a few units, is filled by the end of the noise, cut at a token, in front.
+is still missing, a unit or less than 1 %, is filled by the end of the noise, cut at a token, in front.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ def _fill(
     high: int | None = None
     for _ in range(16):
         missing = budget - size
+        if missing <= budget // 128:
+            break
         step = int(missing / rate) if high is None else min(int(missing / rate), high - low - 1)
         if step < 1:
             break
