@@ -52,7 +52,6 @@ def _models(models: Sequence[Model]) -> Table:
             m.story,
             count(m.window),
             count(m.original_window),
-            "–" if m.factor is None else f"{m.factor:g}",
             count(m.parameters),
             m.hash or "–",
         ]
@@ -62,7 +61,7 @@ def _models(models: Sequence[Model]) -> Table:
         {"label": m.label, **{k: v for k, v in m.block.items() if k != "trained"}, **_trained(m)}
         for m in models
     ]
-    columns = ["model", "what was done", "window", "old window", "factor", "parameters", "hash"]
+    columns = ["model", "what was done", "window", "old window", "parameters", "hash"]
     return Table("models", "Models", columns, rows, records, ("Windows in tokens.",))
 
 

@@ -408,7 +408,13 @@ def _with_legend(spec: dict[str, Any]) -> dict[str, Any]:
                 return copy
             present = {row["model"] for rows in spec["datasets"].values() for row in rows if "model" in row}
             named = [label for label in copy["scale"]["domain"] if label in present]
-            copy["legend"] = {"title": None, "orient": "top", "columns": 2, "values": named}
+            copy["legend"] = {
+                "title": None,
+                "orient": "top",
+                "columns": 4,
+                "values": named,
+                "symbolOpacity": 1,
+            }
         return copy
 
     walked: dict[str, Any] = walk(spec)

@@ -18,6 +18,7 @@ import importlib.metadata
 import json
 import math
 import platform
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import UserError
-from ..files import to_json, write_atomic
+from ..files import RECORD, to_json, write_atomic
 
 SCHEMA = 1
 KEYS: dict[str, type] = {
@@ -78,7 +79,7 @@ def find_results(places: list[Path]) -> list[Path]:
     found: list[Path] = []
     for place in places:
         if place.is_dir():
-            inside = sorted(p for p in place.rglob("*.json") if _is_result(p))
+            inside = sorted(p for p in place.rglob("*.json") if _is_result(p, place))
             found.extend(inside)
         elif place.is_file():
             found.append(place)
@@ -137,12 +138,14 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _is_result(path: Path) -> bool:
-    if any(part.startswith(".") for part in path.parts[-3:]):
+def _is_result(path: Path, below: Path) -> bool:
+    """Whether a file looks like a results file: it names its evaluation, as no config or vocabulary does."""
+    hidden = any(part.startswith(".") for part in path.relative_to(below).parts)
+    if hidden or path.name == RECORD or not path.is_file():
         return False
     with open(path, "rb") as stream:
-        head = stream.read(1 << 16)
-    return b'"evaluation"' in head or b'"schema"' in head
+        head = stream.read(1 << 18)
+    return re.search(rb'"evaluation"\s*:\s*"', head) is not None
 
 
 def _no_constant(name: str) -> float:

@@ -267,7 +267,7 @@ def passkey_map(found: Collection, slots: Slots) -> Section | None:
         whole = sum(row["rate"] >= 1 for row in s.rows)
         caption = (
             "Each cell is one length of prompt (across) and one place of the key (down; 0 % is the start). "
-            f"Where the colour pales, the model does not look. {s.model.label} finds every key in "
+            f"Where the colour fades, the model does not look. {s.model.label} finds every key in "
             f"{count(whole)} of {count(len(s.rows))} cells."
         )
         spec, legend = plots.passkey_map(s)

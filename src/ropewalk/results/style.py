@@ -44,8 +44,8 @@ class Theme:
 
 
 THEMES = {
-    "light": Theme("#1d2530", "#566172", "#e3e7ec", "#ffffff", LIGHT, ("#fbeee3", "#8ebad6", "#00456f")),
-    "dark": Theme("#e8ebf0", "#aab4c3", "#333c49", "#171c23", DARK, ("#3a2a20", "#3f7ba3", "#b9e2ff")),
+    "light": Theme("#1d2530", "#566172", "#e3e7ec", "#ffffff", LIGHT, ("#edf0f3", "#7fb2d3", "#00456f")),
+    "dark": Theme("#e8ebf0", "#aab4c3", "#333c49", "#171c23", DARK, ("#2b333f", "#3f7ba3", "#b9e2ff")),
 }
 
 

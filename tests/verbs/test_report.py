@@ -1,0 +1,192 @@
+"""`ropewalk report`: a directory that is whole, without torch, and errors in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "results"))
+
+import fake_results as fake
+
+import ropewalk
+from ropewalk.errors import UserError
+
+
+@pytest.fixture
+def results(tmp_path):
+    return fake.save(fake.everything()[:2], tmp_path / "results")
+
+
+def test_the_report_imports_no_torch_and_no_transformers(results, tmp_path):
+    program = (
+        "import sys; from ropewalk.cli import main; code = main(sys.argv[1:]);"
+        "heavy = {'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules);"
+        "assert not heavy, heavy; sys.exit(code)"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "--json",
+        "report",
+        str(results),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["files"] == 2
+    assert Path(said["page"]).is_file()
+    assert said["verdict"]["sentence"] in done.stderr
+
+
+def test_a_report_is_replaced_as_a_whole_and_never_in_place(results, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    ropewalk.report((str(results),), out=out)
+    before = (out / "report.html").read_bytes()
+    monkeypatch.setattr("ropewalk.results.page._markdown", lambda content: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ropewalk.report((str(results),), out=out)
+    assert (out / "report.html").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir() if p.suffix == ".partial") == []
+
+
+def test_a_directory_that_is_not_ours_is_left_alone(results, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(UserError, match="was not made by ropewalk"):
+        ropewalk.report((str(results),), out=tmp_path / "mine")
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+def test_a_report_inside_the_results_is_not_taken_for_a_result(results):
+    for _ in range(2):
+        assert ropewalk.report((str(results),), out=results / "report")["files"] == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "cannot be read"),
+        ('{"schema": 1}', "no usable 'evaluation'"),
+        (json.dumps({**fake.everything()[0], "schema": 2}), "schema 2"),
+        (json.dumps({**fake.everything()[0], "rows": [1]}), "a row that is not a mapping"),
+        (json.dumps(fake.everything()[0]).replace("8.31", "NaN", 1), "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_result_is_refused_in_one_line(tmp_path, content, said):
+    path = tmp_path / "bad.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=said):
+        ropewalk.report((str(path),), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_results_are_said(tmp_path):
+    with pytest.raises(UserError, match="no results at"):
+        ropewalk.report((str(tmp_path / "none"),), out=tmp_path / "out")
+
+
+def watching(results, out):
+    command = [
+        sys.executable,
+        "-m",
+        "ropewalk.cli",
+        "report",
+        str(results),
+        "--out",
+        str(out),
+        "--watch",
+        "--every",
+        "1",
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_watch_follows_results_as_they_appear_and_ctrl_c_ends_it_with_0(tmp_path):
+    results, out = tmp_path / "results", tmp_path / "out"
+    results.mkdir()
+    process = watching(results, out)
+    page = out / "report.html"
+    try:
+        time.sleep(1)
+        block = fake.model("pi", "tuned")
+        fake.save([fake.passkey(block, 2048)], results)
+        wait_for(page.exists)
+        assert 'http-equiv="refresh"' in page.read_text()
+        (results / "half.json").write_text('{"evaluation": "perplexity", "rows": [')
+        time.sleep(1.5)
+        (results / "half.json").unlink()
+        fake.save(
+            [fake.passkey(block, 2048), fake.perplexity(block, {512: 9.0, 1024: 8.0, 2048: 7.5})], results
+        )
+
+        def grown():
+            with contextlib.suppress(FileNotFoundError):
+                return "9.00 → 8.00 → 7.50" in page.read_text()
+            return False
+
+        wait_for(grown)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, said
+    assert 'http-equiv="refresh"' not in page.read_text()
+    assert "no results yet" in said
+
+
+def many(folder: Path, n: int) -> Path:
+    """n results files of n/4 models."""
+    folder.mkdir()
+    for i in range(n // 4):
+        block = fake.model(f"pi-{i:05}", "tuned", steps=i + 1)
+        block["hash"] = f"{i:016x}"
+        made = [
+            fake.perplexity(block, {512: 9 + i / n, 1024: 8.5, 2048: 8.1}),
+            fake.passkey(block, 2048, seed=i),
+            fake.training(block, 50),
+            fake.position_loss(block, 2048),
+        ]
+        for one in made:
+            (folder / f"{i:05}.{one['evaluation']}.json").write_text(json.dumps(one))
+    return folder
+
+
+def report_of_many(tmp_path, n):
+    started = time.process_time()
+    made = ropewalk.report((str(many(tmp_path / "many", n)),), out=tmp_path / "out")
+    assert made["files"] == n
+    assert (tmp_path / "out" / "report.html").stat().st_size < 5_000_000
+    text = (tmp_path / "out" / "tables" / "passkey.csv").read_text()
+    assert text.count("\n") == 1 + 32 * n // 4
+    return time.process_time() - started
+
+
+def test_a_folder_of_200_files_is_reported(tmp_path):
+    report_of_many(tmp_path, 200)
+
+
+@pytest.mark.slow
+def test_a_folder_of_10000_files_takes_less_than_a_minute(tmp_path):
+    folder = many(tmp_path / "many", 10_000)
+    started = time.perf_counter()
+    ropewalk.report((str(folder),), out=tmp_path / "out")
+    assert time.perf_counter() - started < 60
+    assert (tmp_path / "out" / "report.html").stat().st_size < 5_000_000
