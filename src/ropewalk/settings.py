@@ -179,7 +179,10 @@ def _kind(hint: Any) -> tuple[Any, bool, bool]:
 
 def _reader(kind: Any, parse: Callable[[str], Any] | None, name: str) -> Callable[[str], Any]:
     def read(text: str) -> Any:
-        return _scalar(text, kind, parse, name)
+        try:
+            return _scalar(text, kind, parse, name)
+        except UserError as error:  # argparse would say "invalid read value"
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
 

@@ -1,0 +1,57 @@
+"""The command line: exit codes, one line for a user's fault, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ropewalk import __version__
+from ropewalk.cli import VERBS, main
+
+
+def test_the_usage_names_every_verb(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in VERBS)
+
+
+def test_the_version_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"ropewalk {__version__}"
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["extand"], "no verb 'extand'"),
+        (["extend"], "required"),
+        (["extend", "/no/such/model", "out", "--to", "many"], "not a whole number"),
+        (["extend", "/no/such/model", "out", "--to", "8k"], "no such model"),
+        (["report", "/no/such/results", "--out", "out"], "no results"),
+        (["run", "/no/such/recipe.yaml"], "no recipe"),
+        (["evaluate", "/no/such/model", "--passkey"], "no such model"),
+        (["finetune", "/no/such/model", "out", "--data", "x.txt"], "no such"),
+    ],
+)
+def test_a_users_fault_is_one_line_and_exit_code_2(words, part, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("ropewalk: ") and part in shown.err
+    assert shown.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [] or all(p.name.startswith(".") for p in tmp_path.iterdir())
+
+
+def test_json_stands_alone_on_standard_output(capsys, tmp_path, monkeypatch):
+    import ropewalk.console
+
+    monkeypatch.setattr(ropewalk.console, "_stream", None)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "name: a\nmodel: embedded\nto: 1024\nfinetune: {data: stdlib}\nevaluate: {passkey: true}\n"
+    )
+    assert main(["--json", "run", str(recipe), "--dry-run", "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr()
+    assert "evaluate a" in json.loads(shown.out)["steps"]
+    assert "to do" in shown.err

@@ -1,0 +1,113 @@
+"""Files are whole or absent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ropewalk.errors import UserError
+from ropewalk.files import (
+    RECORD,
+    fingerprint,
+    locked,
+    new_directory,
+    read_record,
+    require_ours,
+    to_json,
+    write_atomic,
+    write_record,
+)
+
+
+def test_a_file_is_replaced_at_once_and_nothing_stays_beside(tmp_path):
+    path = write_atomic(tmp_path / "deep" / "a.json", "one")
+    write_atomic(path, "two")
+    assert path.read_text() == "two"
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+    ordinary = tmp_path / "ordinary"
+    ordinary.touch()
+    assert path.stat().st_mode == ordinary.stat().st_mode
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = write_atomic(tmp_path / "a", "old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_directory_that_fails_leaves_the_old_one_and_no_rubbish(tmp_path):
+    out = tmp_path / "out"
+    with new_directory(out) as beside:
+        write_record(beside, {"verb": "test"})
+    with pytest.raises(RuntimeError), new_directory(out) as beside:
+        (beside / "half").write_text("x")
+        raise RuntimeError
+    assert read_record(out) == {"verb": "test"}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_finished_directory_replaces_the_old_one_whole(tmp_path):
+    out = tmp_path / "out"
+    for name in ("one", "two"):
+        with new_directory(out) as beside:
+            write_record(beside, {"verb": name})
+            (beside / name).write_text(name)
+    assert sorted(p.name for p in out.iterdir()) == [RECORD, "two"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["file", "foreign"])
+def test_what_is_not_ours_is_refused(tmp_path, kind):
+    place = tmp_path / "place"
+    if kind == "file":
+        place.write_text("mine")
+    else:
+        place.mkdir()
+        (place / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="name a"):
+        require_ours(place)
+    with pytest.raises(UserError), new_directory(place):
+        pass
+
+
+def test_a_second_process_on_the_same_directory_is_refused_and_a_dead_one_holds_nothing(tmp_path):
+    out = tmp_path / "out"
+    code = (
+        "import sys; from ropewalk.files import locked; from ropewalk.errors import UserError\n"
+        "try:\n    with locked(sys.argv[1]): print('got it')\nexcept UserError as e: print(e)"
+    )
+    command = [sys.executable, "-c", code, str(out)]
+    with locked(out):
+        held = subprocess.run(command, capture_output=True, text=True)
+    freed = subprocess.run(command, capture_output=True, text=True)
+    assert "another ropewalk process" in held.stdout
+    assert freed.stdout == "got it\n"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(JSON)
+def test_equal_values_have_equal_fingerprints_and_text(value):
+    import json
+
+    again = json.loads(to_json(value))
+    assert again == value
+    assert fingerprint(again) == fingerprint(value)
+
+
+def test_a_number_that_is_not_finite_is_never_written():
+    with pytest.raises(ValueError):
+        to_json({"loss": float("nan")})
