@@ -158,5 +158,5 @@ def _protocol(lm: LanguageModel, settings: PerplexitySettings) -> dict[str, Any]
         "cut": settings.cut,
         "sample": settings.sample,
         "most_windows": settings.most_windows,
-        "interval": "95 %, documents drawn anew (bootstrap, 4,000)",
+        "interval": "95 %, documents drawn anew (bootstrap, 2,000)",
     }

@@ -83,7 +83,7 @@ def run(lm: LanguageModel, settings: PositionLossSettings, cells: Cells) -> dict
             "documents": settings.documents,
             "cut": settings.cut,
             "most_windows": settings.most_windows,
-            "interval": "95 %, documents drawn anew (bootstrap, 4,000)",
+            "interval": "95 %, documents drawn anew (bootstrap, 2,000)",
         },
         "data": data(settings),
         "rows": rows,

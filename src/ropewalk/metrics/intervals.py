@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 
 CONFIDENCE = 0.95
-RESAMPLES = 4000
+RESAMPLES = 2000
 
 
 def wilson(right: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -36,13 +36,22 @@ def document_interval(
     """Bootstrap interval of sum(sums) / sum(counts) when whole documents are drawn anew.
 
     sums, counts: (documents,), the total loss of each and the number of tokens it is over.
-    Tokens of one document go together, so documents are the units. The percentiles are widened for a
-    small number D of documents (Hesterberg 2015, "expanded percentile"): the plain ones are too narrow
-    by sqrt(D/(D−1)) and by Student's t, 10 % too often wrong at D = 8.
+    Tokens of one document go together, so documents are the units. The bootstrap's standard error is
+    corrected for a small number D of documents by sqrt(D/(D−1)) and Student's t with D − 1 degrees of
+    freedom: plain percentiles hold the truth in 82 % of cases at D = 5 when they say 95 %.
     Returns None for fewer than two documents: from one nothing can be said about another.
     """
-    drawn = _resampled(sums, counts, seed)
-    return None if drawn is None else _expanded(drawn, len(sums), confidence)
+    units = len(sums)
+    if units < 2:
+        return None
+    top, bottom = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    weights = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
+    # Row by row sums of products, not a matrix product, whose order of additions depends on the machine.
+    ratios = (weights * top).sum(axis=1) / (weights * bottom).sum(axis=1)
+    error = float(ratios.std()) * math.sqrt(units / (units - 1))
+    half = student_quantile(0.5 + confidence / 2, units - 1) * error
+    mean = math.fsum(sums) / math.fsum(counts)
+    return mean - half, mean + half
 
 
 @dataclass(frozen=True)
@@ -110,22 +119,3 @@ def _student_cdf(t: float, degrees: int) -> float:
     inside = math.sin(angle) * total
     between = 2 / math.pi * (angle + inside) if odd else inside  # P(−t < T < t)
     return (1 + between) / 2
-
-
-def _resampled(sums: Sequence[float], counts: Sequence[float], seed: int) -> np.ndarray | None:
-    """(RESAMPLES,) ratios of documents drawn with replacement, sorted; None for fewer than two."""
-    if len(sums) < 2:
-        return None
-    top, bottom = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
-    d = len(top)
-    weights = np.random.default_rng(seed).multinomial(d, np.full(d, 1 / d), size=RESAMPLES)
-    # Row by row sums of products, not a matrix product, whose order of additions depends on the machine.
-    ratios = (weights * top).sum(axis=1) / (weights * bottom).sum(axis=1)
-    return np.sort(ratios)
-
-
-def _expanded(drawn: np.ndarray, units: int, confidence: float) -> tuple[float, float]:
-    z = math.sqrt(units / (units - 1)) * student_quantile(0.5 + confidence / 2, units - 1)
-    tail = NormalDist().cdf(-z)
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return float(low), float(high)
