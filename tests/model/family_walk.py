@@ -1,7 +1,7 @@
 """Tiny random models of every family in transformers: is a config-only extension exact?
 
-    python tests/model/family_walk.py            walk all families, print the table
-    python tests/model/family_walk.py llama phi  walk these
+    python tests/model/family_walk.py            all families; writes family_support.json and docs/families.md
+    python tests/model/family_walk.py llama phi  print these rows
 
 For each family a random model of a few thousand parameters is saved, extended by config alone, saved and
 reloaded; its logits at positions m must be those of the original at positions m/k.
@@ -19,11 +19,29 @@ from typing import Any
 import torch
 
 from ropewalk.errors import UserError
-from ropewalk.model.config import as_read, read_state
+from ropewalk.model.config import read_state
 from ropewalk.model.quiet import quiet
 from ropewalk.model.scaling import extended_config
 
 WINDOW, FACTOR, LENGTH = 64, 4, 24
+BOUND = 2e-5
+"""Of the largest logit: float32 rounding of a frequency divided once more (longrope composition)."""
+
+INTRODUCTION = """\
+Which families of causal language models in transformers {transformers} `ropewalk extend` lengthens: **{n}**,
+{exact} of them bit for bit. For each a tiny random model was saved, extended ×{factor} by its config alone
+and reloaded; its logits at positions m were compared with those of the original at positions m/{factor}. A family
+counts as supported when the largest difference is at most {bound:g} of the largest logit (float32 rounding)
+and the extension moves the logits at all.
+
+*ships*: a scaling that the family's default config already has, and which is composed.
+*written as*: the rope type that carries Position Interpolation.
+*layer types*: families whose layer types have rope parameters of their own; only the global ones are scaled
+unless `--all-layers` is given (this test scales all).
+*rotated*: share of a head's dimensions that RoPE rotates."""
+
+TABLE = Path(__file__).with_name("family_support.json")
+PAGE = Path(__file__).parents[2] / "docs" / "families.md"
 
 SMALL: dict[str, Any] = {
     "hidden_size": 64,
@@ -98,7 +116,46 @@ SMALL: dict[str, Any] = {
     "eos_token_id": 2,
     "attention_dropout": 0.0,
     "hidden_dropout": 0.0,
+    "image_size": 28,
+    "patch_size": 14,
+    "depth": 1,
+    "encoder_layers": 1,
+    "num_blocks": 1,
+    "attention_dim": 64,
+    "max_source_positions": 32,
 }
+
+DERIVED = ("head_dim", "num_key_value_heads")
+"""Fields that some families leave open by default and then cannot build."""
+
+EXTRA: dict[str, dict[str, Any]] = {
+    "axk2": {"num_key_value_heads": 4},
+    "bailing_hybrid": {"num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
+    "bamba": {"attn_layer_indices": [1, 3], "attn_rotary_emb": 8},
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0}},
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "dots3_note_text": {"shared_experts_intermediate_size": 32},
+    "gemma4_assistant": {"hidden_size_per_layer_input": 0},
+    "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
+    "granitemoehybrid": {
+        "layer_types": ["linear_attention", "full_attention"] * 2,
+        "position_embedding_type": "rope",
+    },
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 16,
+        "indexer_budget": 64,
+        "indexer_compress_ratio": 4,
+    },
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"] * 2, "use_mem_rope": True},
+    "zaya": {"num_experts_per_tok": 1},
+}
+"""What a family needs besides being small."""
+
+SWITCHES = ("position_embedding_type", "use_mem_rope")
+"""Keys that turn rotary positions on."""
 
 
 def tiny_config(family: str) -> Any:
@@ -108,32 +165,28 @@ def tiny_config(family: str) -> Any:
     cls = CONFIG_MAPPING[family]
     default = cls()
     text = default.get_text_config(decoder=True)
-    small = shrunk(text.to_dict())
     if text is default:
-        return cls(**small)
-    name = next(
-        key
-        for key, part in default.to_dict().items()
-        if isinstance(part, dict) and key != "x" and part.get("model_type") == text.model_type
-    )
-    return cls(**{name: small})
+        return cls(**shrunk(family, default.to_dict()))
+    parts = {k: v for k, v in default.to_dict().items() if isinstance(v, dict) and "model_type" in v}
+    return cls(**{name: shrunk(part["model_type"], part) for name, part in parts.items()})
 
 
-def shrunk(full: dict[str, Any]) -> dict[str, Any]:
+def shrunk(family: str, full: dict[str, Any]) -> dict[str, Any]:
     """The fields to set so that this configuration becomes tiny; depth-dependent lists are cut to match."""
     depth = full.get("num_hidden_layers")
     small: dict[str, Any] = {}
     for name, value in full.items():
-        if name in SMALL and value is not None and not isinstance(value, (list, dict)):
-            small[name] = SMALL[name]
-        elif isinstance(value, list) and isinstance(depth, int) and len(value) == depth:
+        if isinstance(value, list) and isinstance(depth, int) and len(value) == depth:
             small[name] = _four(value)
+        elif isinstance(value, dict) and "model_type" in value:
+            small[name] = shrunk(value["model_type"], value)
+        elif name in SMALL and (isinstance(value, int | float) or (value is None and name in DERIVED)):
+            small[name] = SMALL[name]
+    if full.get("kv_lora_rank") or "qk_rope_head_dim" in full:
+        small["num_key_value_heads"] = 4  # latent attention has one key head for each query head
     if isinstance(full.get("rope_parameters"), dict):
         small["rope_parameters"] = _rope(copy.deepcopy(full["rope_parameters"]))
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        if isinstance(full.get(name), list):
-            small[name] = [SMALL[name]]
-    return small
+    return {**small, **EXTRA.get(family, {})}
 
 
 def _four(values: list[Any]) -> list[Any]:
@@ -145,9 +198,12 @@ def _four(values: list[Any]) -> list[Any]:
 
 
 def _rope(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The family's own rope parameters, a shipped scaling cut to the tiny window."""
     for own in [parameters, *(v for v in parameters.values() if isinstance(v, dict))]:
         if "original_max_position_embeddings" in own:
-            own["original_max_position_embeddings"] = max(int(WINDOW / own["factor"]), 8)
+            own["original_max_position_embeddings"] = 16
+            own["factor"] = WINDOW / 16
+            own.pop("max_position_embeddings", None)
     return parameters
 
 
@@ -157,19 +213,19 @@ def build(config: Any) -> Any:
 
     with torch.device("meta"):
         size = sum(p.numel() for p in AutoModelForCausalLM.from_config(copy.deepcopy(config)).parameters())
-    if size > 20_000_000:
-        raise ValueError(f"not tiny: {size:,} parameters")
+    assert size < 30_000_000, f"not tiny: {size:,} parameters"
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     torch.manual_seed(1)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             if parameter.dim() >= 2 and parameter.is_floating_point():
                 parameter.copy_(torch.randn_like(parameter) * (2.0 / parameter.shape[-1]) ** 0.5)
     return model.float()
 
 
 def logits(model: Any, positions: torch.Tensor) -> torch.Tensor:
+    """Of one fixed sequence at the positions given; the mask says that it is one sequence."""
     torch.manual_seed(2)
     ids = torch.randint(3, 128, (1, positions.shape[1]))
     with torch.no_grad():
@@ -179,46 +235,118 @@ def logits(model: Any, positions: torch.Tensor) -> torch.Tensor:
 
 
 def examine(family: str) -> dict[str, Any]:
-    """One row of the table: how a tiny model of ``family`` fares under extension by ×4."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    """One row of the table: how a tiny model of ``family`` fares under extension by ×4.
 
+    error: largest difference of its logits at positions m from the original's at m/4; scale: the largest
+    logit; moved: how far the extension moves the logits at all.   no: why it is not supported.
+    """
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    try:
+        default = CONFIG_MAPPING[family]().to_dict()
+        switches = {key: value for key, value in EXTRA.get(family, {}).items() if key in SWITCHES}
+        read_state({**default, **switches})
+    except UserError as error:
+        return {"family": family, "no": str(error)}
     with quiet(), tempfile.TemporaryDirectory() as place:
         config = tiny_config(family)
         raw = json.loads(json.dumps(config.to_dict()))
         state = read_state(raw)
-        new = extended_config(raw, state.window * FACTOR, "linear", all_layers=True)
+        try:
+            extended_config(raw, state.window * FACTOR)
+        except UserError as error:
+            return {"family": family, "no": str(error)}
+        new = extended_config(raw, state.window * FACTOR, all_layers=True)
         model = build(config)
         model.save_pretrained(place)
         positions = torch.arange(LENGTH)[None]
         plain = logits(model, positions)
         wanted = logits(model, positions.float() / FACTOR)
         (Path(place) / "config.json").write_text(json.dumps(new))
-        AutoConfig.from_pretrained(place)
         again = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager", dtype=torch.float32)
         got = logits(again.eval(), positions)
+    after = read_state(new)
     return {
         "family": family,
-        "rope": state.family,
-        "method": state.method,
+        "text": state.family,
+        "shipped": state.method,
+        "written": sorted({str(own.get("rope_type")) for own in after.layers.values()}),
         "layers": sorted(state.layers),
-        "share": state.rotary_dim / state.head_dim,
-        "error": float((got - wanted).abs().max()),
-        "moved": float((plain - wanted).abs().max()),
-        "scale": float(wanted.abs().max()),
+        "share": round(state.rotary_dim / state.head_dim, 4),
+        "error": float(f"{float((got - wanted).abs().max()):.2g}"),
+        "moved": float(f"{float((plain - wanted).abs().max()):.2g}"),
+        "scale": float(f"{float(wanted.abs().max()):.2g}"),
     }
 
 
-def main(names: list[str]) -> None:
+def supported(row: dict[str, Any]) -> bool:
+    """Exact, or within float32 rounding; and the extension did something."""
+    return "no" not in row and row["error"] <= BOUND * row["scale"] and row["moved"] > 1e-3 * row["scale"]
+
+
+def walk() -> dict[str, Any]:
+    """All families of causal language models in the installed transformers."""
+    import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    for family in names or MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    rows = []
+    for family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         try:
-            row = examine(family)
-            print(family, json.dumps(row), flush=True)
-        except UserError as error:
-            print(family, "NO:", str(error)[:150], flush=True)
-        except Exception as error:
-            print(family, "FAIL", type(error).__name__, " ".join(str(error).split())[:200], flush=True)
+            rows.append(examine(family))
+        except Exception as error:  # a family whose tiny model cannot be built is listed as not tried
+            reason = " ".join(str(error).split())[:120]
+            rows.append({"family": family, "no": f"not tried: {type(error).__name__}: {reason}"})
+        print(json.dumps(rows[-1]), flush=True)
+    return {"transformers": transformers.__version__, "factor": FACTOR, "rows": rows}
+
+
+def page(found: dict[str, Any]) -> str:
+    """docs/families.md."""
+    good = [row for row in found["rows"] if supported(row)]
+    exact = sum(row["error"] == 0 for row in good)
+    rope = [r for r in found["rows"] if not supported(r) and "has no rotary positions" not in r.get("no", "")]
+    plain = [r["family"] for r in found["rows"] if "has no rotary positions" in r.get("no", "")]
+    lines = [
+        "# Families",
+        "",
+        "<!-- written by tests/model/family_walk.py; do not edit -->",
+        "",
+        INTRODUCTION.format(n=len(good), exact=exact, bound=BOUND, **found),
+        "",
+        "| family | ships | written as | layer types | rotated | largest difference |",
+        "|---|---|---|---|---:|---:|",
+    ]
+    for row in good:
+        layers = ", ".join(name for name in row["layers"] if name) or "–"
+        error = "0" if row["error"] == 0 else f"{row['error']:.1g}"
+        name = row["family"] if row["text"] == row["family"] else f"{row['family']} ({row['text']})"
+        lines.append(
+            f"| {name} | {row['shipped'] if row['shipped'] != 'none' else '–'} | {', '.join(row['written'])} "
+            f"| {layers} | {row['share']:.0%} | {error} |"
+        )
+    lines += ["", "## With rotary positions, not supported", "", "| family | why |", "|---|---|"]
+    for row in rope:
+        why = row.get("no") or _doubt(row)
+        lines.append(f"| {row['family']} | {why} |")
+    lines += ["", "## Without rotary positions", "", ", ".join(plain) + ".", ""]
+    return "\n".join(lines)
+
+
+def _doubt(row: dict[str, Any]) -> str:
+    if row["moved"] <= 1e-3 * row["scale"]:
+        return "not shown: the logits of its tiny model hardly depend on positions"
+    return f"not exact: largest difference {row['error']:g}, largest logit {row['scale']:g}"
+
+
+def main(names: list[str]) -> None:
+    """Rows of the families named, or the whole walk into its two files."""
+    if names:
+        for family in names:
+            print(json.dumps(examine(family)), flush=True)
+        return
+    found = walk()
+    TABLE.write_text(json.dumps(found, indent=1) + "\n")
+    PAGE.write_text(page(found))
 
 
 if __name__ == "__main__":

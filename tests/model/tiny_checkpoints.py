@@ -72,7 +72,7 @@ def write_tokenizer(place: Path, *, bos: bool = True) -> None:
 
 
 def llama(place: Path, **changes: Any) -> Path:
-    """A tiny Llama of window 64 and base 50,000 at ``place``; ``changes`` go into config.json (None removes)."""
+    """A tiny Llama of window 64 and base 50,000; ``changes`` go into its config.json (None removes)."""
     shutil.copytree(_original(), place)
     edit(place / "config.json", **changes)
     return place

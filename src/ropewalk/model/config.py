@@ -19,10 +19,22 @@ ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "pro
 LOCAL_LAYERS = ("sliding_attention", "chunked_attention", "local_attention", "linear_attention")
 """Layer types that never look further back than their own small window."""
 
-NO_ROPE = {
+REFUSED = {
     "gptj": "computes its own sinusoids and reads no rope_parameters",
     "codegen": "computes its own sinusoids and reads no rope_parameters",
+    "blt": "is several models in one, each with positions of its own",
+    "cohere_compass_text": "has positions along two axes",
+    "deepseek_v4": "counts some of its positions in compressed blocks, which a config cannot interpolate",
 }
+"""Families with rotary positions that no config can interpolate, and why."""
+
+
+SWITCHES = (
+    ("alibi", True, "ALiBi"),
+    ("position_embedding_type", "nope", "no positions"),
+    ("use_mem_rope", False, "no positions"),
+)
+"""Keys with which a family that can have rotary positions goes without."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +139,14 @@ def read_state(config: dict[str, Any]) -> RopeState:
     read = as_read(config)
     family = str(read["model_type"])
     raw = read.get("rope_parameters")
-    if family in NO_ROPE:
-        raise UserError(f"family {family} {NO_ROPE[family]}: its positions cannot be scaled by configuration")
+    for key, value, what in SWITCHES:
+        if read.get(key) == value:
+            raise UserError(
+                f"family {family}: this checkpoint has {what} ({key}: {str(value).lower()}) instead of "
+                "rotary positions: there is nothing to interpolate"
+            )
+    if family in REFUSED:
+        raise UserError(f"family {family} {REFUSED[family]}: it is not supported")
     if not isinstance(raw, dict) or not raw:
         raise UserError(f"family {family} has no rotary positions (RoPE): there is nothing to interpolate")
     layers = split_layers(raw)

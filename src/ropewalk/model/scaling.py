@@ -15,7 +15,7 @@ from .config import LOCAL_LAYERS, RopeState, as_read, main_layer, read_state, te
 METHODS = ("linear", "ntk", "dynamic", "yarn", "llama3", "longrope", "none")
 """What `extend --method` offers; linear is Position Interpolation."""
 
-LONGROPE_ONLY = ("phi3", "phi4_multimodal")
+LONGROPE_ONLY = ("phi3", "phi4_multimodal", "phimoe")
 """Families whose config accepts no scaling but longrope."""
 
 METHOD_KEYS = (
@@ -164,12 +164,14 @@ def _linear(state: RopeState, layer: str, kept: dict[str, Any], k: float, to: in
             more["factor"] = float(own["factor"]) * k
         return more
     # default in a longrope-only family, yarn, llama3: one table of divisors, at every length
-    divisors = divisors_of(state, own, layer)
+    divisors, attention = divisors_of(state, own, layer), attention_of(state, own, layer)
+    more = {"short_mscale": attention, "long_mscale": attention} if state.family == "phimoe" else {}
     return {
         **kept,
+        **more,
         "rope_type": "longrope",
         "factor": to / state.original_window,
-        "attention_factor": attention_of(state, own, layer),
+        "attention_factor": attention,
         "short_factor": [value * k for value in divisors],
         "long_factor": [value * k for value in divisors],
         "original_max_position_embeddings": to,

@@ -35,7 +35,8 @@ def resolve(model: str | Path) -> Source:
     """
     text = str(model)
     path = Path(text).expanduser()
-    if path.is_dir():
+    named = {"embedded": _embedded, "smollm2": _smollm2}.get(text)
+    if path.is_dir() and (named is None or (path / "config.json").is_file()):
         return Source("directory", path, path.resolve().name)
     if path.is_file():
         if path.suffix == ".gguf" or _starts_as_gguf(path):
@@ -43,10 +44,8 @@ def resolve(model: str | Path) -> Source:
         raise UserError(
             f"model {text} is a file but not GGUF; give a checkpoint directory, a .gguf file or a Hub id"
         )
-    if text == "embedded":
-        return _embedded()
-    if text == "smollm2":
-        return _smollm2()
+    if named is not None:
+        return named()
     if re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not text.startswith((".", "/", "~")):
         return _hub(text)
     raise UserError(f"no such model: {text} (no directory, no .gguf file, not a Hub id owner/name)")
@@ -55,7 +54,7 @@ def resolve(model: str | Path) -> Source:
 def config_source(model: str | Path) -> Source:
     """As `resolve`, but from the Hub only the small files come: enough to look at a model's positions."""
     text = str(model)
-    if Path(text).expanduser().exists() or "/" not in text:
+    if Path(text).expanduser().exists():
         return resolve(text)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not text.startswith((".", "/", "~")):
         return _hub(text, [p for p in HUB_FILES if p != "*.safetensors"])
