@@ -131,6 +131,14 @@ def test_glance_has_the_four_figures():
     ]
 
 
+def small_map(block):
+    return fake.passkey_map(block, 1024)
+
+
+def small_perplexity(block):
+    return fake.perplexity(block, {512: 9.0, 1024: 8.0})
+
+
 def hostile():
     """Results whose every name is an attack."""
     names = {"original": fake.HOSTILE, "direct": "</script><b>", "tuned": "=cmd()|' {{ 7*7 }} <!-- ${x}"}
@@ -149,7 +157,9 @@ def hostile():
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory):
     out = tmp_path_factory.mktemp("hostile")
-    write_report(gathered(hostile()), out, title=fake.HOSTILE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vl_convert.svg_to_png", lambda svg, scale: b"")
+        write_report(gathered(hostile()), out, title=fake.HOSTILE)
     return out
 
 
@@ -181,10 +191,16 @@ def test_json_in_a_script_element_has_no_sign_that_ends_it():
     assert json.loads(text) == {"</script>": "<!-- & \u2028"}
 
 
-def test_the_same_results_give_the_same_page(whole, tmp_path):
-    write_report(gathered(list(reversed(fake.everything()))), tmp_path / "again")
-    assert (tmp_path / "again" / "report.html").read_bytes() == (whole / "report.html").read_bytes()
-    assert (tmp_path / "again" / "report.md").read_bytes() == (whole / "report.md").read_bytes()
+def test_the_same_results_give_the_same_report_in_any_order(tmp_path, monkeypatch):
+    monkeypatch.setattr("vl_convert.svg_to_png", lambda svg, scale: svg.encode())
+    blocks = fake.model("base", "original"), fake.model("pi", "tuned")
+    found = [make(block) for block in blocks for make in (small_map, small_perplexity)]
+    written = []
+    for name, results in (("one", found), ("two", found[::-1])):
+        write_report(gathered(results), tmp_path / name)
+        files = sorted(p for p in (tmp_path / name).rglob("*") if p.is_file())
+        written.append({p.relative_to(tmp_path / name): p.read_bytes() for p in files})
+    assert written[0] == written[1]
 
 
 def luminance(colour: str) -> float:

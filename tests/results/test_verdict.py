@@ -84,7 +84,7 @@ def test_the_cost_at_the_old_window_is_against_the_original():
 def test_the_cost_has_an_interval_where_both_list_their_documents():
     found = results()
     for one, scale in zip((found[0], found[2]), (1.12, 1.0)):
-        losses = [scale * 2000.0 * (1 + i % 3) + i for i in range(8)]
+        losses = [scale * 2000.0 * (1 + i % 3) + (i * i if scale > 1 else i) for i in range(8)]
         one["summary"] = {
             "by_document": {"512": {"loss": losses, "n": [1000.0 * (1 + i % 3) for i in range(8)]}}
         }

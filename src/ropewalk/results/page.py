@@ -137,14 +137,22 @@ def _draw(shown: list[Section], slots: Slots, folder: Path) -> dict[str, str]:
     stills = {}
     config = {**slots.config("light"), "font": STILL_FONT}
     for one in (f for s in shown for f in s.figures):
-        spec = one.still(config)
-        svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
+        svg = _own_numbers(vl_convert.vegalite_to_svg(one.still(config), vl_version=VEGA_LITE))
         _write(folder / f"{one.name}.svg", svg)
-        (folder / f"{one.name}.png").write_bytes(
-            vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=2)
-        )
+        (folder / f"{one.name}.png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
         stills[one.name] = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
     return stills
+
+
+def _own_numbers(svg: str) -> str:
+    """Number a drawing's gradients from 0: the library counts on from drawing to drawing."""
+    seen: dict[str, str] = {}
+
+    def renumbered(match: re.Match[str]) -> str:
+        number = seen.setdefault(match[2], str(len(seen)))
+        return f"{match[1]}{number}{match[3]}"
+
+    return re.sub(r'(url\(#gradient_|id="gradient_)(\d+)([)"])', renumbered, svg)
 
 
 def _html(content: dict[str, Any], slots: Slots, stills: dict[str, str], refresh: int | None) -> str:
