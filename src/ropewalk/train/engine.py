@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import GenerationConfig, PrinterCallback, TrainingArguments
 
 from .. import console
@@ -18,6 +19,7 @@ from ..model.load import load_model
 from ..model.quiet import quiet
 from .feeding import Feeder
 from .keeping import DATA_STATE, Keeper, step_of
+from .lora import add_adapter
 from .loss import LossModel, plain_head
 from .trainer import Watch, WindowTrainer, load_weights, stops_gently
 
@@ -119,8 +121,6 @@ def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
     model = load_model(path, dtype=weights, attention=plan.attention)
     model.generation_config = GenerationConfig.from_model_config(model.config)  # the original is copied
     if plan.lora:
-        from .lora import add_adapter
-
         model = add_adapter(model, **plan.lora)
     if checkpoint is not None:
         load_weights(model, checkpoint)
@@ -181,5 +181,11 @@ def _run(trainer: WindowTrainer, plan: Plan, checkpoint: Path | None) -> None:
             f"{plan.micro} rows of {plan.length:,} tokens at once; lower --micro-batch, give --recompute "
             "or --lora; the last checkpoint is kept"
         ) from None
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # a full disk, data that vanished
         raise UserError(f"the training stopped: {error}; the last checkpoint is kept") from None
+    except RuntimeError as error:
+        if "PytorchStreamWriter" not in str(error):  # how torch.save says that the disk is full
+            raise
+        raise UserError(
+            "the training stopped: a checkpoint could not be written, is the disk full? The last one is kept"
+        ) from None

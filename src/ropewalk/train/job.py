@@ -24,6 +24,7 @@ from .engine import Outcome, Plan, train, world
 from .feeding import Feeder, Layout
 from .identity import read_settings, require_same, write_settings
 from .keeping import Keeper
+from .lora import ADAPTER, merge, save_adapter
 
 LOG = "training.json"
 AHEAD = 4
@@ -174,21 +175,25 @@ def marks_of(tokenizer: Any) -> Marks:
 def _write(
     job: Job, outcome: Outcome, before: dict[str, Any], data: list[dict[str, Any]], identity: dict[str, Any]
 ) -> dict[str, Any]:
-    """OUT: the weights in the source's own precision, its config and tokenizer, the log, the record."""
+    """OUT: the weights in the source's own precision, its config and tokenizer, the log, the record.
+
+    With LoRA the weights are the merged ones, and ``adapter/`` holds the adapter with the config that
+    carries the scaling it was trained under: adapter_config.json has no room for it.
+    """
     import torch
 
     dtype = load_config(job.source).dtype or torch.float32
     rows = _rows(outcome, job.plan)
     with new_directory(job.out) as beside:
-        if job.plan.lora:
-            from .lora import write_adapter
-
-            write_adapter(outcome.model, job.source, beside)
-        else:
-            with quiet():
-                outcome.model.to(dtype).save_pretrained(beside)
-            copy_companions(job.source, beside)
-        for file in beside.glob("*.safetensors"):
+        model = outcome.model
+        with quiet():
+            if job.plan.lora:
+                save_adapter(model, beside / ADAPTER)
+                shutil.copyfile(job.source / "config.json", beside / ADAPTER / "config.json")
+                model = merge(model, dtype)
+            model.to(dtype).save_pretrained(beside)
+        copy_companions(job.source, beside)
+        for file in beside.rglob("*.safetensors"):
             os.chmod(file, (beside / "config.json").stat().st_mode & 0o777)
         after = _block_after(job, before, beside, rows, data)
         record = {
@@ -217,11 +222,10 @@ def copy_companions(source: Path, target: Path) -> None:
 def _block_after(
     job: Job, before: dict[str, Any], beside: Path, rows: list[dict[str, Any]], data: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    block = dict(before) if job.plan.lora else model_block(beside, name=job.out.name)
+    block = model_block(beside, name=job.out.name)
     for key in ("original_window", "factor", "method"):  # what no config tells: see `model_block`
         block[key] = before[key]
     earlier = (before.get("trained") or {}).get("steps", 0)
-    block["name"] = job.out.name
     block["trained"] = {
         "steps": job.plan.steps,
         "tokens": rows[-1]["tokens"],

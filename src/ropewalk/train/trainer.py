@@ -19,6 +19,7 @@ from .. import console
 from ..errors import UserError
 from .feeding import Feeder
 from .keeping import Keeper, step_of
+from .lora import is_adapted, load_adapter, save_adapter
 from .loss import LossModel
 from .rates import schedule_factor
 
@@ -65,7 +66,7 @@ class WindowTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False).model
         if self.args.should_save:
             Path(directory).mkdir(parents=True, exist_ok=True)
-            model.save_pretrained(directory)
+            save_adapter(model, directory) if is_adapted(model) else model.save_pretrained(directory)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Nothing: `load_weights` did, with every name checked."""
@@ -78,9 +79,7 @@ def load_weights(model: Any, checkpoint: Path) -> None:
     """
     adapter = checkpoint / "adapter_model.safetensors"
     if adapter.is_file():
-        from peft import set_peft_model_state_dict
-
-        set_peft_model_state_dict(model, load_file(adapter))
+        load_adapter(model, adapter)
         return
     state: dict[str, Tensor] = {}
     for file in sorted(checkpoint.glob("*.safetensors")):

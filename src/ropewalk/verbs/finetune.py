@@ -172,6 +172,8 @@ def _plan(settings: Finetune, path: Path, length: int) -> Plan:
     console.say(f"  {settings.schedule}; AdamW (0.9, 0.95), no weight decay, as in the paper")
     console.say(f"  batch {batch} sequences of {length:,} tokens ({why_batch}), {micro} at once")
     console.say(f"  {dtype}{', activations computed twice' if recompute else ''}")
+    if device == "cpu" and dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
+        console.say("  this CPU computes bf16 without instructions for it: float32 is many times faster")
     return Plan(
         steps=settings.steps,
         rate=rate,
