@@ -312,7 +312,7 @@ def _passkey_grid(settings: Evaluate, lengths: Lengths) -> list[Work]:
         return []
     module = importlib.import_module("ropewalk.evals.passkey")
     chosen = module.PasskeySettings(target=_target(lengths), seed=settings.seed, grid=True)
-    return [Work("passkey-grid", module, chosen)]
+    return [Work("passkey-map", module, chosen)]
 
 
 def _target(lengths: Lengths) -> int:
