@@ -30,7 +30,7 @@ BOUND = 2e-5
 INTRODUCTION = """\
 Which families of causal language models in transformers {transformers} `ropewalk extend` lengthens: **{n}**,
 {exact} of them bit for bit. For each a tiny random model was saved, extended ×{factor} by its config alone
-and reloaded; its logits at positions m were compared with those of the original at positions m/{factor}. A family
+and reloaded; its logits at positions m were compared with the original's at positions m/{factor}. A family
 counts as supported when the largest difference is at most {bound:g} of the largest logit (float32 rounding)
 and the extension moves the logits at all.
 

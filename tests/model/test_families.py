@@ -1,4 +1,4 @@
-"""Families: an extension by config is Position Interpolation, exactly; docs/families.md is what was measured."""
+"""Families: extending by config is Position Interpolation, exactly; docs/families.md is what was measured."""
 
 from __future__ import annotations
 

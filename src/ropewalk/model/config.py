@@ -119,6 +119,9 @@ def as_read(config: dict[str, Any]) -> dict[str, Any]:
     for name in ("max_position_embeddings", "hidden_size", "num_attention_heads"):
         if name not in found:  # some families store these under names of their own
             found[name] = getattr(text, name, None)
+    other = str(getattr(type(text), "attribute_map", {}).get("head_dim"))
+    if found.get("head_dim") is None and isinstance(found.get(other), int):
+        found["head_dim"] = found[other]
     return found
 
 
@@ -226,6 +229,12 @@ def _where(config: dict[str, Any]) -> str:
 
 def _head_dim(read: dict[str, Any], layer: str) -> int:
     """d of the rotated heads, as transformers' rotary tables take it."""
+    exceptions = read.get("per_layer_config")  # {"5": {"head_dim": 512}, ...}: layers unlike the others
+    if isinstance(exceptions, dict):
+        for i, kind in enumerate(read.get("layer_types") or []):
+            own = exceptions.get(str(i), exceptions.get(i))
+            if kind == layer and isinstance(own, dict) and isinstance(own.get("head_dim"), int):
+                return int(own["head_dim"])
     if layer == "full_attention" and isinstance(read.get("global_head_dim"), int):
         return int(read["global_head_dim"])
     if isinstance(read.get("head_dim"), int) and read["head_dim"] > 0:

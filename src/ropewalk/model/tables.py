@@ -87,8 +87,10 @@ def _has_frequencies(module: Any) -> bool:
 def _layers_of(module: Any, state: RopeState) -> list[str]:
     if not state.per_layer_type:
         return [""]
-    takes = "layer_type" in inspect.signature(type(module).forward).parameters
-    return list(state.layers) if takes else [main_layer(state.layers)]
+    if "layer_type" not in inspect.signature(type(module).forward).parameters:
+        return [main_layer(state.layers)]
+    built = {name for name, _ in module.named_buffers(recurse=False)}
+    return [layer for layer in state.layers if f"{layer}_inv_freq" in built]
 
 
 def _call(module: Any, index: Any, layer: str) -> Any:

@@ -63,7 +63,11 @@ def doctor(settings: Doctor) -> dict[str, Any]:
     findings += wrong_tables(tables)
     engines = [asdict(view) for view in views(config)]
     if found.kind == "gguf" and findings:
-        engines[0] |= {"scaling": "none (ignores the file's)", "right": False, "flag": "a converted checkpoint"}
+        engines[0] |= {
+            "scaling": "none (ignores the file's)",
+            "right": False,
+            "flag": "a converted checkpoint",
+        }
     facts = {
         **_facts(state),
         "engines": engines,

@@ -50,36 +50,16 @@ class Extend:
 
 @verb(Extend)
 def extend(settings: Extend) -> dict[str, Any]:
-    """Write ``settings.out`` and return its record."""
-    from ..model import convert, source
-    from ..model.checkpoint import (
-        read_json,
-        require_model,
-        require_other,
-        same_companions,
-        same_weights,
-        set_window,
-        write_config,
-    )
+    """Write ``settings.out`` and return its record, with what the doctor found and where it lies."""
+    from ..model.checkpoint import read_json
     from ..model.config import read_state
-    from ..model.gguf_in import gguf_config, metadata, open_gguf
-    from ..model.inspect import inspect_directory
-    from ..model.load import load_tokenizer, model_block, read_config
     from ..model.scaling import extended_config
-    from ..model.weights import check_weights
+    from ..model.source import resolve
 
     more = _method_settings(settings.factors, read_json)
     require_ours(settings.out)
-    found = source.resolve(settings.model)
-    if found.kind == "gguf":
-        reader = open_gguf(found.path)
-        before = gguf_config(found.path, metadata(reader), reader)
-        del reader
-    else:
-        require_model(found.path)
-        require_other(found.path, settings.out)
-        before = read_config(found.path)
-    state = read_state(before)
+    found = resolve(settings.model)
+    before = _config(found, settings.out)
     after = extended_config(
         before,
         settings.to,
@@ -88,9 +68,48 @@ def extend(settings: Extend) -> dict[str, Any]:
         window=settings.window,
         settings=more,
     )
+    state = read_state(before)
+    _check(found)
+    record, findings = _write(found, state, after, settings)
+    _tell(found.name, state, after, record["model"], settings)
+    for finding in findings:
+        console.say(f"! {finding.text}; {finding.cure}")
+    return {**record, "out": str(settings.out), "findings": [f.as_dict() for f in findings]}
+
+
+def _config(found: Any, out: Path) -> dict[str, Any]:
+    """The source's config.json; a source that is not a model, or is OUT itself, is refused."""
+    from ..model.checkpoint import require_model, require_other
+    from ..model.gguf_in import gguf_config, metadata, open_gguf
+    from ..model.load import read_config
+
+    if found.kind == "gguf":
+        reader = open_gguf(found.path)
+        return gguf_config(found.path, metadata(reader), reader)
+    require_model(found.path)
+    require_other(found.path, out)
+    return read_config(found.path)
+
+
+def _check(found: Any) -> None:
+    """Refuse weights that are not whole and a tokenizer that does not match; GGUF checks its own."""
+    from ..model.load import load_tokenizer
+    from ..model.weights import check_weights
+
     if found.kind != "gguf":
         check_weights(found.path)
         load_tokenizer(found.path)
+
+
+def _write(
+    found: Any, state: Any, after: dict[str, Any], settings: Extend
+) -> tuple[dict[str, Any], list[Any]]:
+    """The new checkpoint, whole or not at all; (its record, findings about it)."""
+    from ..model import convert
+    from ..model.checkpoint import same_companions, same_weights, set_window, write_config
+    from ..model.inspect import inspect_directory
+    from ..model.load import model_block
+
     with new_directory(settings.out) as place:
         if found.kind == "gguf":
             console.say(f"reading {found.path.name}: dequantising its weights to {settings.dtype}")
@@ -106,21 +125,16 @@ def extend(settings: Extend) -> dict[str, Any]:
             origin = model_block(found.path, found.name)
         write_config(place, after)
         set_window(place, state.window, settings.to)
-        block = _block(model_block(place, settings.out.name), settings, state, origin)
         record = {
             "verb": "extend",
             "ropewalk": __version__,
             "settings": to_record(settings),
             "fingerprint": fingerprint({"settings": to_record(settings), "from": origin}),
-            "model": block,
+            "model": _block(model_block(place, settings.out.name), settings, state, origin),
             "from": origin,
         }
         write_record(place, record)
-        findings = inspect_directory(place)
-    _tell(found.name, state, after, block, settings)
-    for finding in findings:
-        console.say(f"! {finding.text}; {finding.cure}")
-    return {**record, "out": str(settings.out), "findings": [f.as_dict() for f in findings]}
+        return record, inspect_directory(place)
 
 
 def _method_settings(path: Path | None, read: Any) -> dict[str, Any]:
