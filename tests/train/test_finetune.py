@@ -235,6 +235,13 @@ def test_a_setting_that_means_nothing_is_refused_in_one_line(tiny_model, texts, 
     assert not (tmp_path / "out").exists()
 
 
+def test_data_that_cannot_be_used_leave_nothing_behind(tiny_model, tmp_path):
+    (tmp_path / "short.txt").write_text("too short")
+    with pytest.raises(UserError, match="shorter than one window: 9 tokens in all, the window is 64"):
+        run(tiny_model, tmp_path / "out", tmp_path / "short.txt")
+    assert {path.name for path in tmp_path.iterdir()} <= {"short.txt", ".out.lock"}
+
+
 def test_a_directory_that_is_not_ours_is_left_alone(tiny_model, texts, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("x")

@@ -32,6 +32,7 @@ class Plan:
     micro: rows in memory at once, on one rank; divides batch / ranks.
     dtype: "bf16" is autocast over float32 weights.   clip: largest norm of the gradient, 0 for no limit.
     recompute: activations are dropped and computed again in the backward pass.
+    only: words; parameters whose names hold none of them stay as they are. Empty: all are trained.
     """
 
     steps: int
@@ -50,6 +51,7 @@ class Plan:
     recompute: bool = False
     attention: str | None = None
     lora: dict[str, Any] | None = None
+    only: tuple[str, ...] = ()
 
     @property
     def accumulate(self) -> int:
@@ -122,6 +124,8 @@ def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
     model.generation_config = GenerationConfig.from_model_config(model.config)  # the original is copied
     if plan.lora:
         model = add_adapter(model, **plan.lora)
+    elif plan.only:
+        _train_only(model, plan.only)
     if checkpoint is not None:
         load_weights(model, checkpoint)
     base = model.get_base_model() if plan.lora else model
@@ -138,6 +142,17 @@ def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
         for layer in base.get_decoder().layers:
             layer.compile()
     return model
+
+
+def _train_only(model: Any, words: tuple[str, ...]) -> None:
+    """Leave only the parameters that one of ``words`` is part of the name of for training."""
+    names = [name for name, _ in model.named_parameters()]
+    for word in words:
+        if not any(word in name for name in names):
+            parts = sorted({part for name in names for part in name.split(".") if not part.isdigit()})
+            raise UserError(f"--only {word}: no parameter of that name; the names' parts: {', '.join(parts)}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(word in name for word in words))
 
 
 def _arguments(plan: Plan, keeper: Keeper) -> TrainingArguments:
@@ -163,6 +178,7 @@ def _arguments(plan: Plan, keeper: Keeper) -> TrainingArguments:
         ignore_data_skip=True,
         report_to="none",
         disable_tqdm=True,
+        ddp_find_unused_parameters=False,
         remove_unused_columns=False,
     )
 

@@ -59,8 +59,12 @@ def run(job: Job) -> dict[str, Any]:
             console.say(f"{job.out} is already trained with these settings on these data")
             return done
         _claim(keeper, job, identity)
-        feeder = _feeder(job)
-        outcome = train(job.source, job.plan, feeder, keeper)
+        try:
+            outcome = train(job.source, job.plan, _feeder(job), keeper)
+        except BaseException:
+            if world()[0] == 0 and not keeper.checkpoints():
+                keeper.remove()  # nothing to go on from: leave nothing behind
+            raise
         if world()[0] != 0:
             return {}
         record = _write(job, outcome, block, data, identity)
@@ -82,7 +86,7 @@ def _completed(job: Job, identity: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _claim(keeper: Keeper, job: Job, identity: dict[str, Any]) -> None:
-    found = read_settings(keeper.work)
+    found = read_settings(keeper.work) if keeper.checkpoints() else None
     if job.overwrite and found != identity:
         shutil.rmtree(keeper.work, ignore_errors=True)
     else:
@@ -110,6 +114,7 @@ def _identity(job: Job, block: dict[str, Any], data: list[dict[str, Any]]) -> di
         "dtype": plan.dtype,
         "clip": plan.clip,
         "lora": plan.lora,
+        "only": list(plan.only),
         "packing": layout.packing,
         "short_share": layout.short_share,
         "skip_positions": layout.skip_to,
