@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from ..console import say, table
 from ..errors import UserError
-from ..files import fingerprint, locked
-from ..settings import option, tokens, verb
+from ..files import fingerprint, locked, read_record, sha256
+from ..settings import from_mapping, option, tokens, verb
 
 EXAMPLE = """ropewalk evaluate longer-model --perplexity books=test.parquet --passkey --out results
   ropewalk evaluate original-model --passkey --target 32k --out results"""
@@ -42,6 +42,15 @@ class Evaluate:
     )
     passkey_grid: bool = option(False, help="passkey retrieval by length and depth (heat map)")
     position_loss: tuple[str, ...] = option((), help="loss by position in the window on these texts")
+    benchmark: bool = option(False, help="BoolQ, PIQA, RACE, WinoGrande zero-shot, or your own (--set)")
+    ruler: bool = option(False, help="RULER's synthetic tasks by length")
+    summarization: bool = option(False, help="summaries of long documents by ROUGE")
+    suite: Literal["paper"] | None = option(
+        None, help="paper: perplexity (PG-19 and proof-pile unless given), passkey, benchmark, summarization"
+    )
+    set: tuple[str, ...] = option(
+        (), help="more settings of an evaluation, such as benchmark.limit=100 ruler.samples=5"
+    )
     contexts: tuple[int, ...] = option(
         (), help="context sizes, tokens (default: powers of two from 2048 to the window)", parse=tokens
     )
@@ -96,30 +105,72 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     from ..model.load import model_block
     from ..model.source import resolve
 
+    settings = _with_suite(settings)
     source = resolve(settings.model)
-    if source.kind == "gguf":
-        raise UserError(
-            f"{settings.model} is a GGUF file; make a checkpoint of it first (ropewalk extend), then evaluate"
-        )
     name = settings.name or source.name
-    block = model_block(source.path, name)
+    path = _checkpoint(source, Path(settings.out))
+    block = model_block(path, name)
     device, dtype = _device(settings)
     lengths = Lengths(
         block["window"], block["original_window"] or block["window"], settings.target or block["window"]
     )
-    works = [work for plan in EVALUATIONS for work in plan(settings, lengths)]
+    works = _changed([work for plan in EVALUATIONS for work in plan(settings, lengths)], settings.set)
     if not works:
         raise UserError("nothing to evaluate: give --perplexity FILES, --passkey or another (see -h)")
-    lm = _Lazy(lambda: TransformersLM(source.path, device, dtype, name=name))
+    lm = _Lazy(lambda: TransformersLM(path, device, dtype, name=name))
     paths, summaries = [], {}
     for work in works:
         stem = ".".join(filter(None, (_safe(name), work.name, work.tag)))
-        path = Path(settings.out) / f"{stem}.json"
-        with locked(path):
-            result = _one(lm, block, work, path, (device, dtype, settings.seed))
-        paths.append(str(path))
-        summaries[path.name] = result["summary"]
+        file = Path(settings.out) / f"{stem}.json"
+        with locked(file):
+            result = _one(lm, block, work, file, (device, dtype, settings.seed))
+        paths.append(str(file))
+        summaries[file.name] = result["summary"]
     return {"results": paths, "summaries": summaries}
+
+
+def _with_suite(settings: Evaluate) -> Evaluate:
+    """The settings with what a suite asks for."""
+    if settings.suite is None:
+        return settings
+    texts = settings.perplexity or tuple(NAMED)
+    return dataclasses.replace(settings, perplexity=texts, passkey=True, benchmark=True, summarization=True)
+
+
+def _checkpoint(source: Any, out: Path) -> Path:
+    """The directory of a model; of a GGUF file, a checkpoint made once beside the results."""
+    if source.kind != "gguf":
+        return source.path
+    from ..model.convert import to_checkpoint
+
+    place = out / ".checkpoints" / source.name
+    record = read_record(place) or {}
+    if record.get("from", {}).get("sha256") != sha256(source.path):
+        say(f"{source.path.name} is read into a checkpoint, {place}")
+        to_checkpoint(source, place)
+    return place
+
+
+def _changed(works: list[Work], changes: Sequence[str]) -> list[Work]:
+    """The works with the settings of ``--set EVALUATION.SETTING=VALUE``; values are YAML."""
+    import yaml
+
+    for change in changes:
+        match = re.fullmatch(r"([a-z-]+)\.(\w+)=(.*)", change)
+        mine = [work for work in works if match and work.name == match[1]]
+        if match is None or not mine:
+            known = ", ".join(sorted({work.name for work in works}))
+            raise UserError(f"--set {change!r} is not EVALUATION.SETTING=VALUE of one that runs ({known})")
+        try:
+            value = yaml.safe_load(match[3])
+        except yaml.YAMLError:
+            raise UserError(f"--set {change!r}: the value is not YAML") from None
+        for work in mine:
+            values = {**dataclasses.asdict(work.settings), match[2]: value}
+            where = f"--set {change}"
+            new = dataclasses.replace(work, settings=from_mapping(type(work.settings), values, where))
+            works = [new if one is work else one for one in works]
+    return works
 
 
 class _Lazy:
@@ -193,7 +244,17 @@ def show(result: dict[str, Any]) -> None:
         say("  " + ", ".join(plain))
 
 
-UNSHOWN = ("data", "stride", "sampled", "of_windows", "sample_low", "sample_high", "real_distance")
+UNSHOWN = (
+    "data",
+    "stride",
+    "sampled",
+    "of_windows",
+    "sample_low",
+    "sample_high",
+    "real_distance",
+    "items",
+    "items_norm",
+)
 """Figures of a row that stand in the results file only, so that the table fits a terminal."""
 
 
@@ -201,11 +262,15 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, int | float | str)
 
 
+NAMED = {"pg19": "hub:emozilla/pg19-test:test", "proof-pile": "hub:hoskinson-center/proof-pile:test"}
+"""The paper's test sets on the Hub, by name."""
+
+
 def groups(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Texts by group: ``books=a b math=c`` -> {"books": ("a", "b"), "math": ("c",)}.
 
     Texts before any ``NAME=`` form a group that has the name of the first of them. Raises UserError for a
-    name that cannot be part of a file name.
+    name that cannot be part of a file name. ``pg19`` and ``proof-pile`` stand for the paper's test sets.
     """
     found: dict[str, tuple[str, ...]] = {}
     name = ""
@@ -213,6 +278,9 @@ def groups(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
         match = re.match(r"^([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)$", word)
         if match and not Path(word).exists():
             name, word = match[1], match[2]
+        elif word in NAMED:
+            found[word] = (NAMED[word],)
+            continue
         elif not name:
             name = _safe(Path(word.removeprefix("hub:")).stem) or "text"
         found[name] = (*found.get(name, ()), word)
@@ -321,11 +389,37 @@ def _target(lengths: Lengths) -> int:
     return lengths.target
 
 
+def _benchmark(settings: Evaluate, lengths: Lengths) -> list[Work]:
+    if not settings.benchmark:
+        return []
+    module = importlib.import_module("ropewalk.evals.benchmark")
+    return [Work(module.NAME, module, module.BenchmarkSettings())]
+
+
+def _ruler(settings: Evaluate, lengths: Lengths) -> list[Work]:
+    if not settings.ruler:
+        return []
+    module = importlib.import_module("ropewalk.evals.ruler")
+    return [Work(module.NAME, module, module.RulerSettings(seed=settings.seed))]
+
+
+def _summarization(settings: Evaluate, lengths: Lengths) -> list[Work]:
+    if not settings.summarization:
+        return []
+    module = importlib.import_module("ropewalk.evals.summarization")
+    old = (lengths.original,) if lengths.original < lengths.target else ()
+    chosen = module.SummarizationSettings(window=lengths.target, cut=old, seed=settings.seed)
+    return [Work(module.NAME, module, chosen)]
+
+
 EVALUATIONS: tuple[Callable[[Evaluate, Lengths], list[Work]], ...] = (
     _perplexity,
     _passkey,
     _passkey_grid,
     _position_loss,
+    _benchmark,
+    _ruler,
+    _summarization,
 )
 """What the flags can ask for: each entry gives the works that these settings want, or none."""
 
