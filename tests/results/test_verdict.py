@@ -60,6 +60,12 @@ def test_a_perplexity_that_rises_is_said_with_place_and_size():
     assert "perplexity rises at 2,048 (8.50 to 9.35, +10 %)" in found["sentence"]
 
 
+def test_a_perplexity_that_stays_level_is_not_said_to_rise_nor_to_fall():
+    found = verdict_of(results(values={512: 9.0, 1024: 8.5, 2048: 8.5}))
+    assert found["status"] == "longer"
+    assert "perplexity does not rise with context (9.00 → 8.50 → 8.50)" in found["sentence"]
+
+
 def test_a_model_that_finds_nothing_gained_nothing():
     found = verdict_of(results(reach=0))
     assert found["status"] == "no gain"

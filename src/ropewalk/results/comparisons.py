@@ -29,7 +29,7 @@ def benchmark(found: Collection, slots: Slots) -> Section | None:
     for s in series:
         mine = {_task(row): row for row in s.rows}
         rows.append([s.label, *(_accuracy(mine.get(task)) for task in tasks)])
-    said = ("Accuracy, 95 % interval in parentheses.", *_cut_at(series), *notes(series))
+    said = ("Accuracy with its 95 % interval.", *_cut_at(series), *notes(series))
     records = [record(s, row) for s in series for row in s.rows]
     tables = [Table("benchmark", "Benchmarks", ["model", *tasks], rows, records, said)]
     figures = []
@@ -182,7 +182,7 @@ def summarization(found: Collection, slots: Slots) -> Section | None:
             if window == windows[-1] and s.model.label in slots.by_label and not s.mark:
                 points += [{"task": task, "model": s.model.label, **_dot(row)} for task, row in mine.items()]
     said = (
-        "Read: tokens that a document was cut to. 95 % interval in parentheses; n: documents.",
+        "Read: tokens that a document was cut to. Scores with their 95 % intervals; n: documents.",
         *notes(series),
     )
     records = [{**record(s, row), "read": number(row.get("window"))} for s in series for row in s.rows]

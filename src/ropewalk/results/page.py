@@ -122,6 +122,8 @@ def _glance_cost(judged: dict[str, Any]) -> dict[str, str]:
     detail = (
         f"perplexity at {count(cost['context'])} tokens: {figure(cost['before'])} → {figure(cost['after'])}"
     )
+    if cost["group"] and len(judged["perplexity"]) > 1:
+        detail = f"{cost['group']}: {detail}"
     if cost["low"] is not None:
         detail += (
             f"; 95 % interval {percent(cost['low'], signed=True)} to {percent(cost['high'], signed=True)}"
@@ -164,6 +166,7 @@ def _html(content: dict[str, Any], slots: Slots, stills: dict[str, str], refresh
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["value_and_interval"] = value_and_interval
     loader = environment.loader
     assert loader is not None
     style = loader.get_source(environment, "page.css")[0]
@@ -188,6 +191,16 @@ def _html(content: dict[str, Any], slots: Slots, stills: dict[str, str], refresh
         csv=_csv_address,
         not_run=NOT_RUN,
     )
+
+
+def value_and_interval(cell: str) -> tuple[str, str]:
+    """A cell's value and its interval, which the page sets beneath it.
+
+    >>> value_and_interval("9.41 (9.03–9.88)")
+    ('9.41', '9.03–9.88')
+    """
+    found = re.fullmatch(r"(.+) \(([−\d.,]+(?:–| to )[−\d.,]+(?: %)?)\)", cell)
+    return (found[1], found[2]) if found else (cell, "")
 
 
 def _unbroken(value: Any) -> Any:

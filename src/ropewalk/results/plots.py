@@ -124,7 +124,7 @@ def passkey(series: Sequence[Series], slots: Slots, old: int | None) -> tuple[An
     step = end / max(len(s.rows) for s in drawn)
     rows, flags = [], []
     for i, s in enumerate(drawn):
-        shift = (i - (len(drawn) - 1) / 2) * step * 0.16
+        shift = (i - (len(drawn) - 1) / 2) * step * min(0.16, 0.4 / len(drawn))
         for r in s.rows:
             point = _point(s, r["distance"] + shift, r["rate"], r)
             rows.append(
@@ -323,7 +323,7 @@ def _bars(rows: Rows, x: Any, y: Any) -> list[Any]:
         return []
     low = y.copy()
     low.shorthand = "low:Q"
-    base = alt.Chart(alt.InlineData(values=kept)).mark_rule(strokeWidth=2, opacity=0.45)
+    base = alt.Chart(alt.InlineData(values=kept)).mark_rule(strokeWidth=2, strokeOpacity=0.45)
     return [base.encode(x=x, y=low, y2="high:Q", color=alt.Color("model:N").legend(None))]
 
 
@@ -333,14 +333,14 @@ def _band(rows: Rows, x: Any, y: Any) -> list[Any]:
         return []
     low = y.copy()
     low.shorthand = "low:Q"
-    base = alt.Chart(alt.InlineData(values=kept)).mark_area(opacity=0.2)
+    base = alt.Chart(alt.InlineData(values=kept)).mark_area(fillOpacity=0.2)
     return [base.encode(x=x, y=low, y2="high:Q", color=alt.Color("model:N").legend(None))]
 
 
 def _guides(windows: Sequence[tuple[str, int | None]], first: float, last: float, x: Any) -> list[Any]:
-    """Dashed vertical lines at the windows, named at the top on the side where there is room."""
+    """Dashed vertical lines at the windows, named above on lines of their own."""
     layers: list[Any] = []
-    for name, at in windows:
+    for line, (name, at) in enumerate(windows):
         if at is None or not first <= at <= last * 1.02:
             continue
         right = at < (first * last) ** 0.5 if first > 0 else at < last / 2
@@ -352,7 +352,7 @@ def _guides(windows: Sequence[tuple[str, int | None]], first: float, last: float
                 align="left" if right else "right",
                 dx=5 if right else -5,
                 baseline="bottom",
-            ).encode(text="text:N", y=alt.value(-2))
+            ).encode(text="text:N", y=alt.value(-2 - 13 * line))
         )
     return layers
 

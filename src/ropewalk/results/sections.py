@@ -92,8 +92,8 @@ def _perplexity_table(name: str, title: str, series: list[Series]) -> Table:
         )
         rows.append([s.label, count(s.model.window), *cells, count(usable_by_perplexity(s.rows)), tokens])
     said = [
-        "Parentheses: 95 % interval over documents. Usable: longest context whose perplexity is at most 5 % "
-        "above the lowest at any shorter one. n: tokens scored in a cell."
+        "With each value its 95 % interval over documents. Usable: longest context whose perplexity is at "
+        "most 5 % above the lowest at any shorter one. n: tokens scored in a cell."
     ]
     if any(row.get("sampled") for s in series for row in s.rows):
         said.append("Some cells score a sample of the windows, the same for every model; the CSV says which.")
@@ -143,7 +143,7 @@ def position_loss(found: Collection, slots: Slots) -> Section | None:
             columns,
             rows,
             [record(s, r) for s in series for r in s.rows],
-            ("Nats a token, 95 % interval in parentheses.", *_columns_left(series), *notes(series)),
+            ("Nats a token, with 95 % intervals.", *_columns_left(series), *notes(series)),
         )
         spec, legend = plots.position_loss(series, slots, found.subject.original_window, found.subject.window)
         caption = (
@@ -197,7 +197,7 @@ def passkey(found: Collection, slots: Slots) -> Section | None:
         (
             "k_max: largest distance such that at every tested distance up to it at least "
             f"{percent(THRESHOLD)} are "
-            "found. Rate: over all distances, 95 % Wilson interval in parentheses.",
+            "found. Rate: over all distances, with its 95 % Wilson interval.",
             *notes(series),
         ),
     )
@@ -241,7 +241,7 @@ def _passkey_by_distance(series: list[Series]) -> Table:
         )
     columns = ["distance, tokens", *(s.label for s in series[:DRAWN_COLUMNS])]
     records = [record(s, row) for s in series for row in s.rows]
-    said = ("95 % Wilson interval in parentheses.", *_columns_left(series))
+    said = ("With 95 % Wilson intervals.", *_columns_left(series))
     return Table("passkey-by-distance", "Passkeys found at each distance", columns, rows, records, said)
 
 

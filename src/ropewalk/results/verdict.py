@@ -25,6 +25,8 @@ LABELS = {
     "not longer": "Not lengthened",
     "not measured": "Not measured",
 }
+LEVEL = 0.001
+"""A rise of perplexity up to this share is called level."""
 COST_LIMIT = 0.5
 """Above this rise of perplexity at the old window (a share) a model is not said to read its new one."""
 
@@ -131,7 +133,7 @@ def _perplexity(found: Collection, group: str) -> dict[str, Any] | None:
     rises = [
         {"context": b["context"], "from": a["perplexity"], "to": b["perplexity"]}
         for a, b in pairwise(rows)
-        if b["perplexity"] >= a["perplexity"]
+        if b["perplexity"] > a["perplexity"] * (1 + LEVEL)
     ]
     last = at(rows, found.subject.window) or rows[-1]
     comparable = theirs is not None and theirs.mark == mine.mark
@@ -141,6 +143,7 @@ def _perplexity(found: Collection, group: str) -> dict[str, Any] | None:
         "values": [row["perplexity"] for row in rows],
         "doublings": len(rows) > 1 and all(b["context"] == 2 * a["context"] for a, b in pairwise(rows)),
         "rises": rises,
+        "falls": all(b["perplexity"] < a["perplexity"] for a, b in pairwise(rows)),
         "usable": usable_by_perplexity(rows),
         "last": {k: last.get(k) for k in ("context", "perplexity", "low", "high", "n", "sampled")},
         "before": at(theirs.rows, last["context"]) if comparable and theirs else None,
@@ -231,7 +234,7 @@ def _headline(result: dict[str, Any], subject: Model) -> str:
         return f"{name} reads {count(after)} tokens{gain}"
     if after >= (claimed or 0):
         return f"{name} does not read its {count(claimed)} tokens well"
-    return f"{name} reads {count(after)} of its {count(claimed)} tokens"
+    return f"{name} reads {count(after)} of its {count(claimed)} tokens ({count(before)} before)"
 
 
 def _reasons(result: dict[str, Any]) -> list[str]:
@@ -257,9 +260,10 @@ def _perplexity_clause(found: list[dict[str, Any]]) -> list[str]:
     if len(first["values"]) < 2:
         return [f"perplexity is {figure(first['values'][0])} at {count(first['contexts'][0])} tokens"]
     step = "every doubling" if all(p["doublings"] for p in found) else "every longer context"
+    way = f"falls with {step}" if all(p["falls"] for p in found) else "does not rise with context"
     if len(found) > 1:
-        return [f"perplexity falls with {step} on all {len(found)} groups of texts"]
-    return [f"perplexity falls with {step} ({' → '.join(map(figure, first['values']))})"]
+        return [f"perplexity {way} on all {len(found)} groups of texts"]
+    return [f"perplexity {way} ({' → '.join(map(figure, first['values']))})"]
 
 
 def _passkey_clause(result: dict[str, Any]) -> list[str]:
@@ -288,6 +292,8 @@ def _cost_clause(result: dict[str, Any]) -> list[str]:
     if cost is None:
         return []
     where = f"at the old window of {count(cost['context'])}"
+    if cost["group"] and len(result["perplexity"]) > 1:
+        where += f" on {cost['group']}"
     if abs(cost["share"]) < 0.0005:
         return [f"perplexity {where} is as before"]
     word = "costs" if cost["share"] > 0 else "gains"
