@@ -6,6 +6,7 @@ in no vendored copy (`recipes/embedded/corpus.py` drops by name and by content).
 
 from __future__ import annotations
 
+import os
 import sysconfig
 from pathlib import Path
 
@@ -24,6 +25,9 @@ HELD_OUT = (
     "tarfile",
 )
 """Modules for tests: long, present in every supported Python version, one file each."""
+
+SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "lib2to3"}
+"""Directories that hold what was installed later, tests, or another Python's grammar."""
 
 SMALLEST = 6_000
 """Bytes; a shorter module holds less than one long window and is no use for training on long text."""
@@ -47,14 +51,12 @@ def training_modules() -> list[Path]:
     """Source files for training: every module and package of the library but the held-out ones, its
     tests and what was installed into it; sorted by path, so that a seed gives the same order."""
     root = standard_library()
-    skip = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "lib2to3"}
-    found = [
-        path
-        for path in sorted(root.rglob("*.py"))
-        if not skip.intersection(path.relative_to(root).parts)
-        and path.stem not in HELD_OUT
-        and path.stat().st_size >= SMALLEST
-    ]
+    found: list[Path] = []
+    for place, below, names in os.walk(root):
+        below[:] = sorted(set(below) - SKIPPED)  # never walks into what was installed
+        files = (Path(place) / name for name in names if name.endswith(".py"))
+        found += [p for p in files if p.stem not in HELD_OUT and p.stat().st_size >= SMALLEST]
+    found.sort()
     if not found:
         raise UserError(f"no standard-library sources below {root}; install Python with them")
     return found

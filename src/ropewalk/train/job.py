@@ -278,6 +278,7 @@ def _log(
         "skip_positions_to": layout.skip_to or None,
         "shares": {" ".join(part.sources): part.weight for part in job.parts},
         "lora": plan.lora,
+        "only": list(plan.only),
     }
     return {
         "evaluation": "training",

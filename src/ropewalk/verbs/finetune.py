@@ -53,6 +53,9 @@ class Finetune:
     recompute: bool | None = option(None, help="compute activations twice to save memory (default by memory)")
     compile: bool = option(False, help="compile the layers with torch.compile")
     attention: str | None = option(None, help="attention of transformers (default sdpa)")
+    only: tuple[str, ...] = option(
+        (), help="train only the parameters whose names hold one of these, such as self_attn norm"
+    )
     clip: float = option(1.0, help="largest norm of the gradient; 0 for none")
     save_every: int = option(100, help="steps between checkpoints")
     lora: bool = option(False, help="train low-rank adapters of the attention instead of all weights")
@@ -150,6 +153,8 @@ def _plan(settings: Finetune, path: Path, length: int) -> Plan:
         raise UserError(f"device is {device!r}; choose auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: torch sees no GPU here; use --device cpu")
+    if settings.only and settings.lora:
+        raise UserError("only and lora exclude each other: --lora trains adapters alone")
     ranks = world()[1]
     if batch % ranks:
         raise UserError(f"batch {batch} does not divide by the {ranks} processes")
@@ -187,6 +192,7 @@ def _plan(settings: Finetune, path: Path, length: int) -> Plan:
         dtype=dtype,
         save_every=settings.save_every,
         clip=settings.clip,
+        only=settings.only,
         compile=settings.compile,
         recompute=recompute,
         attention=settings.attention,
