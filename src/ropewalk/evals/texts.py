@@ -16,6 +16,9 @@ from ..metrics.windows import Window
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
 
+CPU_TOKENS, GPU_TOKENS = 1 << 16, 1 << 19
+"""Tokens in a cell: some seconds of work, which is what a kill can cost."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -97,7 +100,7 @@ def read_windows(
         shapes.setdefault((length, rows), []).append(number)
     batches = []
     for (length, rows), members in shapes.items():
-        size = max(1, (1 << 16 if lm.device == "cpu" else 1 << 19) // length)
+        size = max(1, (CPU_TOKENS if lm.device == "cpu" else GPU_TOKENS) // length)
         for at in range(0, len(members), size):
             batches.append((f"{label}/{length}/{rows}/{at}", rows, members[at : at + size]))
     found: list[Any] = [None] * len(jobs)

@@ -17,6 +17,9 @@ from .cache import keeps_all, make_cache
 from .load import load_config, load_model, load_tokenizer, model_block
 from .quiet import quiet
 
+CPU_LOGITS, GPU_LOGITS = 1 << 22, 1 << 28
+"""Logits computed at once: 16 MB stay in a CPU's cache, 1 GiB fills a GPU."""
+
 
 class LanguageModel(Protocol):
     """What an evaluation may ask; ten lines fake it in a test."""
@@ -143,7 +146,7 @@ class TransformersLM:
             else:
                 hidden = self._hidden(ids)[:, -scored - 1 : -1].reshape(len(targets), -1)
                 head = self.model.get_output_embeddings()
-                rows = max(1, (1 << 28 if self.on_gpu else 1 << 22) // self.vocab)
+                rows = max(1, (GPU_LOGITS if self.on_gpu else CPU_LOGITS) // self.vocab)
                 pieces = [
                     _losses(head(hidden[i : i + rows]), targets[i : i + rows])
                     for i in range(0, len(targets), rows)

@@ -1,0 +1,170 @@
+"""`ropewalk evaluate`: one file an evaluation, nothing done twice, nothing lost when killed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fakes import TEXT, tiny_checkpoint
+
+import ropewalk
+from ropewalk.cli import main
+from ropewalk.errors import UserError
+from ropewalk.model.lm import TransformersLM
+from ropewalk.results.record import read_result
+from ropewalk.verbs.evaluate import Evaluate, Lengths, context_sizes, groups
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    top = tmp_path_factory.mktemp("verb")
+    tiny_checkpoint(top / "model", window=512)
+    for name in "ab":
+        (top / f"{name}.txt").write_text(" ".join(f"{i}{name} {TEXT}" for i in range(40)))
+    return top
+
+
+FEW = ("passkey.distances=4", "passkey.runs=2")
+
+
+def call(place, out, **more):
+    settings = {"perplexity": (f"t={place}/a.txt", f"{place}/b.txt"), "contexts": (512,), "windows": 6}
+    return ropewalk.evaluate(str(place / "model"), out=str(out), **{**settings, **more})
+
+
+def test_one_results_file_an_evaluation_with_all_that_traces_it(place, tmp_path):
+    found = call(place, tmp_path, passkey=True, set=FEW, target=640, position_loss=(f"{place}/a.txt",))
+    names = ["model.perplexity.t.json", "model.passkey.json", "model.position-loss.a.json"]
+    assert [path.split("/")[-1] for path in found["results"]] == names
+    for name in names:
+        result = read_result(tmp_path / name)
+        assert result["model"]["name"] == "model" and result["model"]["window"] == 512
+        assert set(result["provenance"]) >= {"torch", "transformers", "device", "dtype", "seed", "inputs"}
+    perplexity = read_result(tmp_path / names[0])
+    assert [block["group"] for block in perplexity["data"]] == ["t", "t"]
+    assert read_result(tmp_path / names[1])["summary"]["target"] == 640
+    assert not list(tmp_path.glob(".*.cells"))
+
+
+def test_a_second_run_does_nothing_and_another_setting_runs_again(place, tmp_path, monkeypatch, capsys):
+    call(place, tmp_path)
+    first = (tmp_path / "model.perplexity.t.json").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(TransformersLM, "log_probs", None)
+        patch.setattr(TransformersLM, "__init__", None)
+        capsys.readouterr()
+        call(place, tmp_path)
+    assert capsys.readouterr().out.strip().endswith("already done for the same model, data and settings")
+    assert (tmp_path / "model.perplexity.t.json").read_bytes() == first
+    call(place, tmp_path, stride=128)
+    assert (tmp_path / "model.perplexity.t.json").read_bytes() != first
+
+
+def test_a_changed_text_is_evaluated_again(place, tmp_path):
+    text = tmp_path / "c.txt"
+    text.write_text((place / "a.txt").read_text())
+    one = call(place, tmp_path / "out", perplexity=(str(text),))
+    before = read_result(one["results"][0])
+    text.write_text((place / "b.txt").read_text())
+    call(place, tmp_path / "out", perplexity=(str(text),))
+    assert read_result(one["results"][0])["rows"] != before["rows"]
+
+
+def test_killed_and_started_again_it_ends_with_the_same_bytes(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("ropewalk.evals.texts.CPU_TOKENS", 1024)
+    call(place, tmp_path / "whole", passkey=True, set=FEW)
+    real, calls = TransformersLM.log_probs, []
+
+    def dies(self, windows, scored):
+        calls.append(windows.shape)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, windows, scored)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TransformersLM, "log_probs", dies)
+        with pytest.raises(KeyboardInterrupt):
+            call(place, tmp_path / "killed", passkey=True, set=FEW)
+    assert not list((tmp_path / "killed").glob("*.json"))
+    assert len(list((tmp_path / "killed").glob(".*.cells"))) == 1
+    call(place, tmp_path / "killed", passkey=True, set=FEW)
+    for name in ("model.perplexity.t.json", "model.passkey.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_shared_keys_find_what_the_prompts_alone_find(place, tmp_path, monkeypatch):
+    """Read along one another or each alone: the same prompts, so the same answers."""
+    chosen = {"perplexity": (), "passkey": True, "shared_keys": True, "set": FEW}
+    along = read_result(call(place, tmp_path / "a", **chosen)["results"][0])
+    monkeypatch.delattr(TransformersLM, "generate_along")
+    alone = read_result(call(place, tmp_path / "b", **chosen)["results"][0])
+    assert along["rows"] == alone["rows"] and along["protocol"] == alone["protocol"]
+
+
+def test_finer_settings_are_checked_like_all_others(place, tmp_path):
+    with pytest.raises(UserError, match="did you mean 'distances'"):
+        call(place, tmp_path, passkey=True, set=("passkey.distance=8",))
+    with pytest.raises(UserError, match="of one that runs"):
+        call(place, tmp_path, set=("ruler.samples=8",))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"perplexity": ()}, "nothing to evaluate"),
+        ({"perplexity": ("nothing.txt",)}, "no data file nothing.txt"),
+        ({"stride": 512}, "longer than the stride"),
+        ({"sample": 1.5}, "share above 0"),
+        ({"sample": 0.5, "protocol": "overlap"}, "go with protocol sliding"),
+        ({"device": "cuda:9"}, "is not there"),
+        ({"device": "tpu"}, "give cpu"),
+        ({"cut": 100}, "shorter than the context"),
+        ({"documents": 0}, "give 1 or more"),
+        ({"contexts": (65536,)}, "choose longer documents"),
+        ({"perplexity": (), "passkey": True, "target": 60}, "passkey prompt needs"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line_before_weights_are_loaded(
+    place, tmp_path, change, said, monkeypatch
+):
+    monkeypatch.setattr("ropewalk.model.lm.load_model", None)
+    with pytest.raises(UserError, match=said) as raised:
+        call(place, tmp_path, **change)
+    assert "\n" not in str(raised.value) and not list(tmp_path.glob("*.json"))
+
+
+def test_the_command_line_ends_with_code_2_and_one_line(place, tmp_path, capsys):
+    assert main(["evaluate", str(place / "no-model"), "--passkey", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_file_of_another_schema_is_replaced_and_that_is_said(place, tmp_path, capsys):
+    (tmp_path / "model.perplexity.t.json").write_text('{"schema": 99, "rows": []}')
+    call(place, tmp_path)
+    assert "is replaced" in capsys.readouterr().out
+    assert json.loads((tmp_path / "model.perplexity.t.json").read_text())["schema"] == 1
+
+
+def test_groups_begin_at_a_name(tmp_path):
+    assert groups(["books=a.parquet", "b.parquet", "math=c"]) == {
+        "books": ("a.parquet", "b.parquet"),
+        "math": ("c",),
+    }
+    assert groups(["x/a.txt", "b.txt"]) == {"a": ("x/a.txt", "b.txt")}
+    assert groups(["stdlib-heldout"]) == {"stdlib-heldout": ("stdlib-heldout",)}
+    assert groups(["hub:deepmind/pg19@main:test"]).popitem()[1] == ("hub:deepmind/pg19@main:test",)
+    assert set(groups(["pg19", "proof-pile"])) == {"pg19", "proof-pile"}
+
+
+@pytest.mark.parametrize(
+    ("window", "original", "target", "expected"),
+    [
+        (8192, 8192, 8192, (2048, 4096, 8192)),
+        (2048, 512, 2048, (512, 1024, 2048)),
+        (512, 512, 2048, (512, 1024, 2048)),
+        (32768, 2048, 32768, (2048, 4096, 8192, 16384, 32768)),
+        (12288, 4096, 12288, (2048, 4096, 8192, 12288)),
+    ],
+)
+def test_context_sizes_double_from_the_papers_2048_to_the_window(window, original, target, expected):
+    assert context_sizes(Evaluate("m"), Lengths(window, original, target)) == expected

@@ -1,0 +1,171 @@
+"""The real language model behind the protocol, on a tiny random Llama."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fakes import tiny_checkpoint
+from transformers import LlamaForCausalLM
+
+from ropewalk.data.passkey import PasskeyPrompts, draw_keys
+from ropewalk.errors import UserError
+from ropewalk.model import lm as lm_module
+from ropewalk.model.cache import make_cache
+from ropewalk.model.lm import TransformersLM
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "model", window=512)
+
+
+@pytest.fixture(scope="module")
+def lm(place):
+    return TransformersLM(place)
+
+
+@pytest.fixture(scope="module")
+def windows(lm):
+    return torch.randint(0, lm.vocab, (5, 96), generator=torch.Generator().manual_seed(0))
+
+
+def reference(place, windows, scored):
+    """transformers' own full float32 logits."""
+    model = LlamaForCausalLM.from_pretrained(place).eval()
+    with torch.no_grad():
+        rows = model(windows).logits.float().log_softmax(-1)[:, :-1]
+    return rows.gather(-1, windows[:, 1:, None])[..., 0][:, -scored:]
+
+
+@pytest.mark.parametrize("scored", [1, 16, 95])
+def test_log_probs_are_those_of_full_logits(lm, place, windows, scored):
+    found = lm.log_probs(windows, scored)
+    assert found.shape == (5, scored) and found.dtype == torch.float32
+    torch.testing.assert_close(found, reference(place, windows, scored), atol=2e-5, rtol=1e-5)
+
+
+def test_log_probs_are_the_same_for_every_batch_and_chunk_of_rows(lm, windows, monkeypatch):
+    expected = lm.log_probs(windows, 40)
+    monkeypatch.setitem(lm._limits, ("score", 96), 2)
+    torch.testing.assert_close(lm.log_probs(windows, 40), expected, atol=1e-5, rtol=0)
+    monkeypatch.setattr(lm_module, "CPU_LOGITS", 7 * lm.vocab)
+    torch.testing.assert_close(lm.log_probs(windows, 40), expected, atol=1e-5, rtol=0)
+
+
+def test_only_the_scored_rows_go_through_the_output_head(lm, windows):
+    rows = []
+    hook = lm.model.lm_head.register_forward_hook(lambda m, args, out: rows.append(out.shape[:-1].numel()))
+    lm.log_probs(windows, 16)
+    hook.remove()
+    assert sum(rows) == 5 * 16
+
+
+def test_a_family_that_scales_its_logits_is_scored_rightly(tmp_path):
+    """Granite divides its logits: the head alone would be wrong, so the whole model is asked."""
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    place = tiny_checkpoint(tmp_path / "m")
+    torch.manual_seed(1)
+    config = GraniteConfig(
+        vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128, logits_scaling=8.0, initializer_range=0.3,
+    )  # fmt: skip
+    model = GraniteForCausalLM(config).eval()
+    model.save_pretrained(place)
+    lm = TransformersLM(place)
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        full = model(ids).logits.log_softmax(-1)[0, :-1].gather(-1, ids[0, 1:, None])[:, 0]
+    assert not lm._plain_head
+    torch.testing.assert_close(lm.log_probs(ids, 39)[0], full, atol=2e-5, rtol=1e-5)
+
+
+def test_when_memory_runs_out_the_batch_is_halved_and_the_size_kept(lm, windows, monkeypatch):
+    expected = lm.log_probs(windows, 8)
+    sizes, real = [], lm._score
+
+    def small(part, scored):
+        sizes.append(len(part))
+        if len(part) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(part, scored)
+
+    monkeypatch.setattr(lm, "_score", small)
+    monkeypatch.setattr(lm, "_limits", {("score", 96): 5})
+    torch.testing.assert_close(lm.log_probs(windows, 8), expected, atol=1e-5, rtol=0)
+    assert sizes == [5, 2, 1, 1, 1, 1, 1]
+    assert lm._limits["score", 96] == 1
+    monkeypatch.setattr(lm, "_score", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(UserError, match="does not fit the memory"):
+        lm.log_probs(windows, 8)
+
+
+def test_any_other_error_is_not_taken_for_lack_of_memory(lm, windows, monkeypatch):
+    monkeypatch.setattr(lm, "_score", lambda *_: (_ for _ in ()).throw(RuntimeError("shapes")))
+    with pytest.raises(RuntimeError, match="shapes"):
+        lm.log_probs(windows, 8)
+
+
+def test_answers_are_transformers_own_greedy_ones(lm, place, windows):
+    model = LlamaForCausalLM.from_pretrained(place).eval()
+    expected = model.generate(
+        windows, attention_mask=torch.ones_like(windows), do_sample=False, max_new_tokens=9,
+        eos_token_id=None, pad_token_id=0,
+    )[:, 96:]  # fmt: skip
+    assert torch.equal(lm.generate(windows, 9), expected)
+
+
+def test_answers_along_a_row_are_those_of_each_prompt_alone(lm, windows):
+    tail = [5, 9, 200]
+    cuts = [10, 11, 40, 96]
+    along = lm.generate_along(windows, cuts, tail, 6)
+    for i, cut in enumerate(cuts):
+        prompts = torch.cat([windows[:, :cut], torch.tensor(tail).expand(5, -1)], dim=1)
+        assert torch.equal(along[:, i], lm.generate(prompts, 6))
+
+
+def test_where_a_cache_cannot_go_back_each_prompt_is_read_alone(lm, windows, monkeypatch):
+    expected = lm.generate_along(windows, [10, 40], [5], 4)
+    monkeypatch.setitem(lm.__dict__, "_cache_can_go_back", False)
+    monkeypatch.setattr(lm, "_along", None)
+    assert torch.equal(lm.generate_along(windows, [10, 40], [5], 4), expected)
+
+
+def test_a_cache_with_room_holds_what_a_growing_one_holds(lm):
+    from transformers.cache_utils import DynamicCache
+
+    config = lm.model.config
+    grown, reserved = DynamicCache(config=config), make_cache(config, 20)
+    for layer in (0, 1):
+        for step in (7, 1, 4):
+            states = torch.randn(2, 2, step, 8)
+            for a, b in zip(grown.update(states, -states, layer), reserved.update(states, -states, layer)):
+                assert torch.equal(a, b)
+    for cache in (grown, reserved):
+        cache.crop(-5)
+    assert reserved.get_seq_length() == grown.get_seq_length() == 7
+    more = torch.randn(2, 2, 3, 8)
+    assert torch.equal(reserved.update(more, more, 1)[0], grown.update(more, more, 1)[0])
+    with pytest.raises(AssertionError, match="cache for 20"):
+        reserved.update(torch.randn(2, 2, 14, 8), torch.randn(2, 2, 14, 8), 1)
+
+
+def test_bos_is_what_the_tokenizer_puts_in_front(lm, tmp_path):
+    assert lm.bos is None
+    assert TransformersLM(tiny_checkpoint(tmp_path / "b", bos=True)).bos == 0
+    assert lm.encode("The grass") == lm.tokenizer("The grass", add_special_tokens=False)["input_ids"]
+    assert lm.decode(lm.encode("The grass is green. 12345")) == "The grass is green. 12345"
+
+
+def test_passkey_prompts_are_exact_with_a_real_tokenizer(lm):
+    maker = PasskeyPrompts(lm, 2048)
+    for key in draw_keys(5, 0):
+        prompt = maker.at_distance(700, key)
+        place = len(prompt.ids) + maker.room - 700
+        assert lm.decode(prompt.ids[place : place + 5]) == key
+        assert maker.room == len(lm.encode(f" {key}"))
+
+
+def test_what_it_says_of_itself_is_the_models_block(lm):
+    assert lm.describe()["window"] == 512 == lm.window and lm.describe()["hash"] == lm.block["hash"]
+    assert lm.vocab == lm.model.lm_head.weight.shape[0]
