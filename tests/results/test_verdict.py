@@ -60,6 +60,22 @@ def test_a_perplexity_that_rises_is_said_with_place_and_size():
     assert "perplexity rises at 2,048 (8.50 to 9.35, +10 %)" in found["sentence"]
 
 
+def test_an_original_that_finds_every_key_that_fits_is_usable_to_its_window():
+    """A prompt is longer than its distance: of 448 and 512 tokens back only the first fits into 512."""
+    found = results()
+    rows = found[3]["rows"]
+    assert rows[6]["distance"] == 448
+    for row in rows[7:]:
+        row.update(right=0, rate=0.0)
+    found[3]["summary"]["k_max"] = 448
+    judged = verdict_of(found)
+    assert judged["usable"]["before"] == 512
+    assert judged["passkey"]["before"] == 448
+    rows[6].update(right=0, rate=0.0)
+    found[3]["summary"]["k_max"] = 384
+    assert verdict_of(found)["usable"]["before"] == 384
+
+
 def test_a_perplexity_that_stays_level_is_not_said_to_rise_nor_to_fall():
     found = verdict_of(results(values={512: 9.0, 1024: 8.5, 2048: 8.5}))
     assert found["status"] == "longer"

@@ -84,6 +84,8 @@ def _glance_window(judged: dict[str, Any]) -> dict[str, str]:
         return _card("Usable window", None, f"its config claims {count(usable['claimed'])} tokens")
     how = " and ".join(usable["basis"])
     detail = f"tokens, by {how}; its config claims {count(usable['claimed'])}"
+    if usable["before"] is None:
+        return _card("Usable window", count(usable["after"]), detail)
     if not usable["before_measured"]:
         detail += "; the one before is from the config, not measured"
     return _card("Usable window", count(usable["after"]), detail, count(usable["before"]))
@@ -253,9 +255,10 @@ def _markdown(content: dict[str, Any]) -> str:
         for table in section.tables:
             lines += [to_markdown(table), ""]
     lines += ["## Not run", ""]
-    lines += [f"- {markdown_text(one.title)}: {NOT_RUN} (`{one.how}`)" for one in content["missing"]] or [
-        "Nothing."
-    ]
+    lines += [
+        f"- {markdown_text(one.title)}: {NOT_RUN}{f' (`{one.how}`)' if one.how else ''}"
+        for one in content["missing"]
+    ] or ["Nothing."]
     lines += ["", "## Conditions", ""]
     for table in content["conditions"]:
         lines += [to_markdown(table), ""]

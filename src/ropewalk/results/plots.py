@@ -341,7 +341,7 @@ def _guides(windows: Sequence[tuple[str, int | None]], first: float, last: float
     """Dashed vertical lines at the windows, named above on lines of their own."""
     layers: list[Any] = []
     for line, (name, at) in enumerate(windows):
-        if at is None or not first <= at <= last * 1.02:
+        if at is None or at in [other for _, other in windows[:line]] or not first <= at <= last * 1.02:
             continue
         right = at < (first * last) ** 0.5 if first > 0 else at < last / 2
         base = alt.Chart(alt.InlineData(values=[{"x": at, "text": f"{name} {at:,}"}])).encode(x=x)

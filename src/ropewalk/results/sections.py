@@ -345,5 +345,5 @@ BUILDERS: tuple[tuple[Builder, str, str], ...] = (
     (benchmark, "Benchmarks inside the old window", "ropewalk evaluate MODEL --benchmark"),
     (ruler, "RULER by length", "ropewalk evaluate MODEL --ruler"),
     (summarization, "Summarization of long documents", "ropewalk evaluate MODEL --summarization"),
-    (attention, "Attention scores past the window", "ropewalk evaluate MODEL --attention"),
+    (attention, "Attention scores past the window", ""),
 )

@@ -108,7 +108,10 @@ def choose(found: Collection) -> Slots:
     original = found.baseline or next((m for m in found.models if m.role == "original"), None)
     direct = next((m for m in found.models if m.role == "direct"), None)
     fixed: dict[str, int] = {}
-    wanted: list[tuple[Model | None, int]] = [(found.subject, 2), (original, 0), (direct, 1)]
+    wanted: list[tuple[Model | None, int]] = [
+        (found.subject if found.subject.role != "original" else None, 2)
+    ]
+    wanted += [(original, 0), (direct, 1)]
     for model, slot in wanted:
         if model is not None:
             fixed.setdefault(model.label, slot)

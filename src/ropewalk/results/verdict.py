@@ -1,8 +1,8 @@
 """The verdict: what the results say of the longer model, as figures and as one sentence. Pure functions.
 
 Usable by perplexity: the longest context measured up to which perplexity is never more than TOLERANCE above
-the lowest at any shorter context. Usable by passkey: k_max. The usable window is the smaller of those that
-were measured.
+the lowest at any shorter context. Usable by passkey: k_max, or the whole window where the key is found in
+every prompt that fits into it. The usable window is the smaller of those that were measured.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def verdict(found: Collection) -> dict[str, Any]:
         "subject": subject.label,
         "baseline": baseline.label if baseline else None,
         "usable": {
-            "before": before or subject.original_window,
+            "before": before or (None if subject.role == "original" else subject.original_window),
             "before_measured": before is not None,
             "after": _usable(found, subject),
             "claimed": subject.window,
@@ -91,6 +91,19 @@ def k_max(series: Series | None) -> int | None:
     return None if found is None else int(found)
 
 
+def usable_by_passkey(series: Series | None) -> int | None:
+    """k_max; the whole window where the key is found in every prompt that fits into it (tokens).
+
+    A prompt is longer than the distance it tests, so an original of window L cannot reach k_max = L.
+    """
+    reached = k_max(series)
+    if series is None or reached is None:
+        return None
+    window = series.model.window or 0
+    fitting = [row["distance"] for row in series.rows if 0 < (number(row.get("length")) or 0) <= window]
+    return max(reached, window) if fitting and reached >= max(fitting) else reached
+
+
 def pooled(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """All passkey prompts together: {"right", "n", "rate", "low", "high"} (Wilson, 95 %)."""
     right, n = (sum(int(number(row.get(key)) or 0) for row in rows) for key in ("right", "n"))
@@ -112,10 +125,8 @@ def _usable(found: Collection, model: Model | None) -> int | None:
         series = found.get(model, "perplexity", group)
         if series:
             limits.append(usable_by_perplexity(series.rows))
-    reached = k_max(found.get(model, "passkey"))
-    if reached is not None:
-        limits.append(reached)
-    return min(limits, default=None)
+    reached = usable_by_passkey(found.get(model, "passkey"))
+    return min(limits if reached is None else [*limits, reached], default=None)
 
 
 def _basis(perplexity: list[dict[str, Any]], passkey: dict[str, Any] | None) -> list[str]:

@@ -1,0 +1,53 @@
+"""A report says under which conditions its numbers stand, and how to get them again."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+
+import fake_results as fake
+
+from ropewalk.results.collection import collect
+from ropewalk.results.conditions import commands, conditions
+from ropewalk.settings import parse_arguments
+
+
+def gathered(results):
+    return collect([(f"{i}.json", one) for i, one in enumerate(results)])
+
+
+def test_every_command_is_one_that_the_command_line_takes():
+    names = {"original": "base 512; rm -rf /", "direct": "$(direct)", "tuned": "pi'2048"}
+    said = commands(gathered(fake.everything(names)))
+    verbs = []
+    for command in said:
+        program, verb, *words = shlex.split(command)
+        assert program == "ropewalk"
+        module = importlib.import_module(f"ropewalk.verbs.{verb}")
+        parse_arguments(getattr(module, verb).settings, words, verb, module.EXAMPLE)
+        verbs.append(verb)
+    assert verbs == ["evaluate", *["extend", "finetune", "evaluate"] * 2, "report"]
+
+
+def test_commands_recorded_with_the_results_go_first():
+    found = fake.everything()[:2]
+    for one in found:
+        one["provenance"]["command"] = "ropewalk run recipe.yaml"
+    assert commands(gathered(found)) == ["ropewalk run recipe.yaml", "ropewalk report RESULTS --out REPORT"]
+
+
+def test_models_data_protocols_and_environment_are_all_there():
+    models, data, protocols, environment = conditions(gathered(fake.everything()))
+    assert [row[0] for row in models.rows] == ["base-512", "direct-2048", "pi-2048"]
+    assert models.rows[2][1] == "Position Interpolation 4× to 2,048, fine-tuned 400 steps (3,276,800 tokens)"
+    assert data.records[0]["sha256"] == fake.SHA["stdlib"]
+    assert protocols.rows[0][:2] == ["perplexity", "sliding; contexts: 512, 1024, 2048; stride: 256"]
+    assert len(environment.rows) == 1
+    assert "torch: 2.13.0" in environment.rows[0][1]
+    assert "seed: 0" in environment.rows[0][1]
+
+
+def test_other_versions_are_a_row_of_their_own():
+    found = fake.everything()
+    found[0]["provenance"]["torch"] = "2.9.0"
+    assert len(conditions(gathered(found))[3].rows) == 2
