@@ -86,6 +86,10 @@ def test_a_wrong_value_is_named_with_its_cure(values, part):
     assert "\n" not in str(caught.value)
 
 
+def test_a_list_flag_given_twice_adds():
+    assert read("m", "--to", "1", "--files", "a", "--files", "b", "c").files == ("a", "b", "c")
+
+
 def test_an_unknown_flag_is_one_line():
     with pytest.raises(UserError, match="--too"):
         read("m", "--to", "1", "--too", "2")

@@ -144,6 +144,8 @@ def parser(cls: type, prog: str, example: str) -> argparse.ArgumentParser:
             options["metavar"] = _metavar(kind, f.name)
             if many:
                 options["nargs"] = "+" if required else "*"
+                if not f.metadata["positional"]:
+                    options["action"] = "extend"  # a flag given twice adds, it does not replace
         if f.metadata["positional"]:
             if not required and not many:
                 options["nargs"] = "?"

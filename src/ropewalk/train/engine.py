@@ -15,10 +15,12 @@ from transformers import GenerationConfig, PrinterCallback, TrainingArguments
 
 from .. import console
 from ..errors import UserError
+from ..model.attention import kernel
 from ..model.load import load_model
 from ..model.quiet import quiet
 from .feeding import Feeder
 from .keeping import DATA_STATE, Keeper, step_of
+from .kernels import fastest_training
 from .lora import add_adapter
 from .loss import LossModel, plain_head
 from .trainer import Watch, WindowTrainer, load_weights, stops_gently
@@ -66,11 +68,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished training: the model in memory (its adapter on it, with LoRA), and what was logged."""
+    """A finished training: the model in memory (its adapter on it, with LoRA), and what was logged.
+
+    attention: the kernel behind it, "torch" where torch chose.
+    """
 
     model: Any
     log: list[dict[str, float]]
     passes: int
+    attention: str
 
 
 def world() -> tuple[int, int]:
@@ -93,6 +99,7 @@ def train(path: Path, plan: Plan, feeder: Feeder, keeper: Keeper) -> Outcome:
         feeder.restore(json.loads((checkpoint / DATA_STATE).read_text()))
         console.say(f"going on from step {step_of(checkpoint):,}")
     done = step_of(checkpoint) if checkpoint is not None else 0
+    attention = _choose_kernel(model, plan, feeder.plainly_causal)
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = WindowTrainer(
@@ -105,7 +112,7 @@ def train(path: Path, plan: Plan, feeder: Feeder, keeper: Keeper) -> Outcome:
         with console.progress("finetune", total, "tokens", done * plan.step_tokens) as shown:
             watch = Watch(trainer, feeder, keeper, shown, plan.step_tokens)
             _only_our_callbacks(trainer, watch)
-            with stops_gently(watch):
+            with stops_gently(watch), kernel(attention):
                 _run(trainer, plan, checkpoint)
     if watch.stop is not None and trainer.state.global_step < plan.steps:
         console.say(f"stopped behind step {trainer.state.global_step:,}; the same command goes on from there")
@@ -113,7 +120,7 @@ def train(path: Path, plan: Plan, feeder: Feeder, keeper: Keeper) -> Outcome:
             raise KeyboardInterrupt
         raise SystemExit(143)
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
-    return Outcome(model, log, feeder.passes(plan.steps))
+    return Outcome(model, log, feeder.passes(plan.steps), attention)
 
 
 def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
@@ -142,6 +149,20 @@ def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
         for layer in base.get_decoder().layers:
             layer.compile()
     return model
+
+
+def _choose_kernel(model: Any, plan: Plan, causal: bool) -> str:
+    """The attention kernel to train with: on a GPU the one that a real pass finds fastest.
+
+    causal: are all windows plainly causal? With a mask, the choice is left to torch.
+    """
+    if plan.device != "cuda" or not causal or plan.attention not in (None, "sdpa") or plan.compile:
+        return "torch"
+    model.to("cuda").train()
+    name, seconds = fastest_training(model, plan.micro, plan.length, plan.dtype == "bf16")
+    tried = ", ".join(f"{one} {1000 * spent:.0f} ms" for one, spent in seconds.items())
+    console.say(f"  attention by {name} (forward and backward of {plan.micro} x {plan.length:,}: {tried})")
+    return name
 
 
 def _train_only(model: Any, words: tuple[str, ...]) -> None:

@@ -85,6 +85,11 @@ class Feeder:
                 assert batch is not None
                 yield batch
 
+    @property
+    def plainly_causal(self) -> bool:
+        """Do all batches come without positions and masks of their own?"""
+        return self._layout.packing == "joined" and not self._layout.skip_to
+
     def state(self, step: int) -> dict[str, Any]:
         """Where the data stood when optimizer step ``step`` had been fed, as JSON."""
         with self._lock:

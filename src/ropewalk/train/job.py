@@ -258,6 +258,8 @@ def _rows(outcome: Outcome, plan: Plan) -> list[dict[str, Any]]:
 def _log(
     job: Job, outcome: Outcome, after: dict[str, Any], data: list[dict[str, Any]], rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
+    import torch
+
     plan, layout = job.plan, job.layout
     last = rows[-max(1, len(rows) // 10) :]
     protocol = {
@@ -291,7 +293,12 @@ def _log(
             "tokens": rows[-1]["tokens"],
             "passes": outcome.passes,
         },
-        "provenance": provenance(device=plan.device, dtype=plan.dtype, seed=plan.seed),
+        "provenance": provenance(
+            device=torch.cuda.get_device_name() if plan.device == "cuda" else plan.device,
+            dtype=plan.dtype,
+            seed=plan.seed,
+            attention=outcome.attention,
+        ),
     }
 
 
