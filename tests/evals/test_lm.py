@@ -12,6 +12,7 @@ from ropewalk.errors import UserError
 from ropewalk.model import lm as lm_module
 from ropewalk.model.cache import make_cache
 from ropewalk.model.lm import TransformersLM
+from ropewalk.model.parallel import SplitLM
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +170,33 @@ def test_passkey_prompts_are_exact_with_a_real_tokenizer(lm):
 def test_what_it_says_of_itself_is_the_models_block(lm):
     assert lm.describe()["window"] == 512 == lm.window and lm.describe()["hash"] == lm.block["hash"]
     assert lm.vocab == lm.model.lm_head.weight.shape[0]
+
+
+def test_copies_on_several_devices_give_what_one_gives(lm, place, windows):
+    split = SplitLM([lm, TransformersLM(place), TransformersLM(place)])
+    split.prepare(10**12)
+    assert split.vocab == lm.vocab and not split.compiled
+    torch.testing.assert_close(split.log_probs(windows, 9), lm.log_probs(windows, 9), atol=1e-5, rtol=0)
+    assert split.log_probs(windows[:2], 9).shape == (2, 9)  # fewer rows than copies
+    assert torch.equal(split.generate(windows, 4), lm.generate(windows, 4))
+    along = split.generate_along(windows, [10, 40], [5], 4)
+    assert torch.equal(along, lm.generate_along(windows, [10, 40], [5], 4))
+
+
+def test_compiling_is_decided_by_the_amount_of_work(place):
+    lm = TransformersLM(place)
+    lm.prepare(10**14)
+    assert not lm.compiled  # never on the CPU unasked
+    lm.device = "cuda"
+    lm.prepare(10**4)
+    assert not lm.compiled
+    lm.prepare(10**14)
+    assert lm.compiled
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same_values(place, windows, lm):
+    compiled = TransformersLM(place, compiled=True)
+    compiled._limits["score", 96] = 2
+    torch.testing.assert_close(compiled.log_probs(windows, 9), lm.log_probs(windows, 9), atol=1e-4, rtol=0)
+    assert torch.equal(compiled.generate(windows, 4), lm.generate(windows, 4))

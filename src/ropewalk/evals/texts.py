@@ -93,6 +93,9 @@ def read_windows(
     rows_together: windows that score at most so many tokens go through together (the stride).
     Windows of one shape are batched across documents; a cell holds as many as take some seconds.
     """
+    prepare = getattr(lm, "prepare", None)
+    if prepare is not None:
+        prepare(sum(window.stop - window.start for _, window in jobs))
     shapes: dict[tuple[int, int], list[int]] = {}
     for number, (_, window) in enumerate(jobs):
         length = window.stop - window.start + (lm.bos is not None)

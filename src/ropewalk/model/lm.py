@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,9 @@ from .quiet import quiet
 
 CPU_LOGITS, GPU_LOGITS = 1 << 22, 1 << 28
 """Logits computed at once: 16 MB stay in a CPU's cache, 1 GiB fills a GPU."""
+
+PAYS_FROM = 5e15
+"""Tokens × parameters from which compiling pays: about a minute of an H100."""
 
 
 class LanguageModel(Protocol):
@@ -55,7 +59,7 @@ class TransformersLM:
     that worked is kept.
 
     device: "cpu", "cuda", "cuda:1".  dtype: of the weights; losses are float32 always.
-    compiled: torch.compile the decoder layers (GPU; pays when minutes of windows are waiting).
+    compiled: torch.compile the decoder layers for scoring; None leaves it to `prepare`.
     kernel: an attention kernel of `attention.KERNELS`, "torch" for torch's choice, None to measure.
     """
 
@@ -66,7 +70,7 @@ class TransformersLM:
         dtype: str = "float32",
         *,
         name: str | None = None,
-        compiled: bool = False,
+        compiled: bool | None = None,
         kernel: str | None = None,
     ) -> None:
         self.tokenizer = load_tokenizer(path)
@@ -76,22 +80,49 @@ class TransformersLM:
         self.bos = _bos(self.tokenizer)
         self.path, self.device, self.dtype = path, device, dtype
         self.kernels: dict[int, str] = {}
-        self._fixed_kernel, self._compiled = kernel, compiled
+        self._fixed_kernel, self.compiled = kernel, bool(compiled)
+        self._may_compile = compiled is None
+        self.alone = True  # does no other thread choose kernels? torch's choice is one for the process
         self._limits: dict[tuple[str, int], int] = {}
 
     @cached_property
     def model(self) -> Any:
         """The weights in memory: loaded when first needed, after the texts were read and checked."""
-        model = load_model(self.path, dtype=self.dtype, device=self.device)
-        if self._compiled:
-            for layer in getattr(model.base_model, "layers", [model.base_model]):
-                layer.compile(dynamic=False)
-        return model
+        return load_model(self.path, dtype=self.dtype, device=self.device)
 
     @property
     def on_gpu(self) -> bool:
         """Does the model lie on a CUDA device?"""
         return self.device.startswith("cuda")
+
+    def ready(self) -> None:
+        """Load the weights now, and look at the output head."""
+        assert self._plain_head in (True, False)
+
+    def prepare(self, tokens: int) -> None:
+        """Be told how many tokens of windows are to be scored: on a GPU, compile when that will pay.
+
+        Decided by the amount of work alone, so that a resumed run computes as the first one did.
+        """
+        if self._may_compile and self.on_gpu:
+            self.compiled = tokens * (self.block["parameters"] or 0) >= PAYS_FROM
+
+    @cached_property
+    def _compiled_layers(self) -> bool:
+        """Compile each decoder layer (they share one graph), not the model around them.
+
+        Traced as a whole, transformers' models build a dense causal mask, and attention loses its kernels.
+        """
+        self.ready()
+        for layer in getattr(self.model.base_model, "layers", [self.model.base_model]):
+            layer.compile(dynamic=False)
+        return True
+
+    @contextlib.contextmanager
+    def _eagerly(self) -> Iterator[None]:
+        """Inside, compiled layers run as they were: prompts of many lengths would compile many times."""
+        with torch.compiler.set_stance("force_eager") if self.compiled else contextlib.nullcontext():
+            yield
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, no special tokens added."""
@@ -113,12 +144,15 @@ class TransformersLM:
         of 49,152 the full logits of one window of 32,768 tokens are 6.4 GB in float32.
         """
         assert 1 <= scored < windows.shape[1], f"{scored} scored tokens in windows of {windows.shape[1]}"
+        if self.compiled:
+            assert self._compiled_layers
         return self._in_parts(windows, "score", lambda part: self._score(part, scored))
 
     def generate(self, prompts: Tensor, new_tokens: int) -> Tensor:
         """See `LanguageModel.generate`: one pass over the prompts, then token by token from the cache."""
         assert new_tokens >= 1
-        return self._in_parts(prompts, "generate", lambda part: self._greedy(part, new_tokens))
+        with self._eagerly():
+            return self._in_parts(prompts, "generate", lambda part: self._greedy(part, new_tokens))
 
     def generate_along(
         self, rows: Tensor, cuts: Sequence[int], tail: Sequence[int], new_tokens: int
@@ -133,13 +167,14 @@ class TransformersLM:
             end = torch.tensor(list(tail))
             pieces = [torch.cat([rows[:, :cut], end.expand(len(rows), -1)], dim=1) for cut in cuts]
             return torch.stack([self.generate(piece, new_tokens) for piece in pieces], dim=1)
-        return self._in_parts(rows, "generate", lambda part: self._along(part, cuts, tail, new_tokens))
+        with self._eagerly():
+            return self._in_parts(rows, "generate", lambda part: self._along(part, cuts, tail, new_tokens))
 
     @torch.inference_mode()
     def _score(self, windows: Tensor, scored: int) -> Tensor:
         ids = windows.to(self.device)
         targets = ids[:, -scored:].reshape(-1)
-        with attention.kernel(self._kernel_for(ids)):
+        with attention.kernel(self.kernel_for(ids)):
             if not self._plain_head:
                 logits = self._logits(ids, scored + 1)[:, :-1]
                 losses = _losses(logits.reshape(len(targets), -1), targets)
@@ -161,7 +196,7 @@ class TransformersLM:
 
     def _answer(self, ids: Tensor, cache: Any, new_tokens: int) -> Tensor:
         """Greedy tokens after what is in the cache and ``ids`` (B, T); the cache grows by T + new − 1."""
-        kernel = self._kernel_for(ids) if cache.get_seq_length() == 0 else "torch"
+        kernel = self.kernel_for(ids) if self.alone and cache.get_seq_length() == 0 else "torch"
         with attention.kernel(kernel):
             out = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **self._keep(1))
         found = [out.logits[:, -1].argmax(-1)]
@@ -178,7 +213,7 @@ class TransformersLM:
         answers, at = [], 0
         for cut in cuts:
             if cut > at:
-                kernel = self._kernel_for(ids[:, at:cut]) if at == 0 else "torch"
+                kernel = self.kernel_for(ids[:, at:cut]) if self.alone and at == 0 else "torch"
                 with attention.kernel(kernel):
                     self.model.base_model(input_ids=ids[:, at:cut], past_key_values=cache, use_cache=True)
                 at = cut
@@ -223,7 +258,7 @@ class TransformersLM:
             plain = self.model.get_output_embeddings()(self._hidden(ids)).float()
             return torch.allclose(plain, self._logits(ids, 8).float(), rtol=1e-2, atol=1e-2)
 
-    def _kernel_for(self, ids: Tensor) -> str:
+    def kernel_for(self, ids: Tensor) -> str:
         """The attention kernel for windows of about this length: measured once on the GPU, then kept."""
         length = ids.shape[1]
         if self._fixed_kernel is not None:
@@ -232,25 +267,29 @@ class TransformersLM:
             return "torch"
         size = 1 << (length.bit_length() - 1)
         if size not in self.kernels:
-            one = ids[:1]
-            self.kernels[size], _ = attention.fastest(lambda: self._hidden(one))
+            one = ids[:1].to(self.device)
+            with self._eagerly():
+                self.kernels[size], _ = attention.fastest(lambda: self._hidden(one))
         return self.kernels[size]
 
     def _in_parts(self, rows: Tensor, kind: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """Compute ``rows`` (B, T) in parts as even as can be, each as large as memory allows."""
         length = rows.shape[1]
-        limit = self._limits.get((kind, length)) or self._estimate(kind, length)
+        limit = self._limits.setdefault((kind, length), self._estimate(kind, length))
         done: list[Tensor] = []
         at = 0
         while at < len(rows):
             parts = -(-(len(rows) - at) // limit)
             size = -(-(len(rows) - at) // parts)
+            part = rows[at : at + size]
+            if self.compiled and kind == "score":  # one shape, one compilation
+                part = torch.cat([part, part[:1].expand(limit - size, -1)])
             try:
-                done.append(compute(rows[at : at + size]))
+                done.append(compute(part)[:size])
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                limit = size // 2
+                limit = len(part) // 2
             else:
                 at += size
                 continue

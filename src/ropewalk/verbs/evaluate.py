@@ -67,9 +67,14 @@ class Evaluate:
     cut: int | None = option(None, help="cut documents to their first tokens (paper: 32k)", parse=tokens)
     column: str | None = option(None, help="text column of JSON and Parquet files (default: found)")
     seed: int = option(0, help="seed of keys, samples and bootstrap")
-    device: str = option("auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+    device: str = option(
+        "auto", help="cpu, cuda, cuda:1, or cuda:all for every GPU (default: a GPU where there is one)"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", help="of the weights (default: bfloat16 on a GPU, float32 on the CPU)"
+    )
+    compile: bool | None = option(
+        None, help="torch.compile the layers for perplexity (default: on a GPU, when there is enough to do)"
     )
     out: str = option("results", help="directory of the results files")
     name: str | None = option(None, help="what results call the model (default: its directory's name)")
@@ -101,8 +106,8 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     Returns {"results": [paths], "summaries": {file: summary}}.
     Raises UserError before any weights are loaded when a setting, a model or a text cannot be used.
     """
-    from ..model.lm import TransformersLM
     from ..model.load import model_block
+    from ..model.parallel import open_model
     from ..model.source import resolve
 
     settings = _with_suite(settings)
@@ -117,7 +122,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     works = _changed([work for plan in EVALUATIONS for work in plan(settings, lengths)], settings.set)
     if not works:
         raise UserError("nothing to evaluate: give --perplexity FILES, --passkey or another (see -h)")
-    lm = _Lazy(lambda: TransformersLM(path, device, dtype, name=name))
+    lm = _Lazy(lambda: open_model(path, device, dtype, name=name, compiled=settings.compile))
     paths, summaries = [], {}
     for work in works:
         stem = ".".join(filter(None, (_safe(name), work.name, work.tag)))
@@ -431,10 +436,10 @@ def _device(settings: Evaluate) -> tuple[str, str]:
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise UserError(f"device is {device!r}; give cpu, cuda or cuda:NUMBER")
+    if not re.fullmatch(r"cpu|cuda(:\d+|:all)?", device):
+        raise UserError(f"device is {device!r}; give cpu, cuda, cuda:NUMBER or cuda:all")
     if device.startswith("cuda"):
-        number = int(device.partition(":")[2] or 0)
+        number = int(device.removesuffix(":all").partition(":")[2] or 0)
         if number >= torch.cuda.device_count():
             raise UserError(
                 f"device {device} is not there: this machine has {torch.cuda.device_count()} GPUs"
@@ -451,12 +456,14 @@ def device_name(device: str) -> str:
         return device
     import torch
 
-    return torch.cuda.get_device_name(device)
+    name = torch.cuda.get_device_name(device.removesuffix(":all"))
+    return f"{torch.cuda.device_count()} × {name}" if device == "cuda:all" else name
 
 
 def _attention(lm: Any) -> str:
-    """The attention kernels that ran, by window length."""
-    return ", ".join(f"{name} from {size}" for size, name in sorted(lm.kernels.items())) or "torch"
+    """The attention kernels that ran, by window length, and whether layers were compiled."""
+    kernels = ", ".join(f"{name} from {size}" for size, name in sorted(lm.kernels.items())) or "torch"
+    return kernels + (", layers compiled" if lm.compiled else "")
 
 
 def _safe(name: str) -> str:
