@@ -13,8 +13,8 @@ from ..errors import UserError
 
 Kind = Literal["directory", "gguf", "hub"]
 
-HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-"""What is fetched from the Hub: configuration, tokenizer, safetensors. No pickles, no code."""
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*", "NOTICE*"]
+"""What is fetched from the Hub: configuration, tokenizer, safetensors, card, licence. No pickles, no code."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,11 @@ from ..data.text import describe
 from ..data.windows import Encode, Marks
 from ..errors import UserError
 from ..files import fingerprint, locked, new_directory, read_record, require_ours, write_record
+from ..model.card import origin, write_card
+from ..model.inspect import inspect_directory
 from ..model.load import load_config, load_tokenizer, model_block
 from ..model.quiet import quiet
+from ..model.source import Source, display_name
 from ..results.record import provenance, write_result
 from .engine import Outcome, Plan, train, world
 from .feeding import Feeder, Layout
@@ -210,7 +213,10 @@ def _write(
             "from": before,
         }
         write_result(beside / LOG, _log(job, outcome, after, data, rows))
+        write_card(beside, record, origin(Source("directory", job.source, display_name(job.source))))
         write_record(beside, record)
+        for finding in inspect_directory(beside):
+            console.say(f"! {finding.text}; {finding.cure}")
     return record
 
 

@@ -105,7 +105,7 @@ def _write(
     found: Any, state: Any, after: dict[str, Any], settings: Extend
 ) -> tuple[dict[str, Any], list[Any]]:
     """The new checkpoint, whole or not at all; (its record, findings about it)."""
-    from ..model import convert
+    from ..model import card, convert
     from ..model.checkpoint import same_companions, same_weights, set_window, write_config
     from ..model.inspect import inspect_directory
     from ..model.load import model_block
@@ -133,6 +133,7 @@ def _write(
             "model": _block(model_block(place, settings.out.name), settings, state, origin),
             "from": origin,
         }
+        card.write_card(place, record, card.origin(found))
         write_record(place, record)
         return record, inspect_directory(place)
 
