@@ -134,13 +134,14 @@ def _understood(model: Any, ids: Tensor, layers: dict[int, Any]) -> dict[int, An
     for i in sorted(store):
         weights = attention_weights(_heads(layers[i], store[i], length), rotary)
         given = own[i] if own is not None and i < len(own) else None
-        if given is not None and given[0].shape == weights.shape:
-            if torch.allclose(given[0].float().cpu(), weights, rtol=0, atol=1e-3 if exact else 3e-2):
-                found[i] = layers[i]
+        if given is None or given[0].shape != weights.shape:
+            continue
+        if torch.allclose(given[0].float().cpu(), weights, rtol=0, atol=1e-3 if exact else 3e-2):
+            found[i] = layers[i]
     if not found:
         raise UserError(
-            f"family {_family(model)}: its attention weights do not follow from q_proj, k_proj and the rotary "
-            "table as they do in Llama, so its scores cannot be shown"
+            f"family {_family(model)}: its attention weights do not follow from q_proj, k_proj and the "
+            "rotary table as they do in Llama, so its scores cannot be shown"
         )
     return found
 
