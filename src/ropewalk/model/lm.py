@@ -258,6 +258,7 @@ class TransformersLM:
             plain = self.model.get_output_embeddings()(self._hidden(ids)).float()
             return torch.allclose(plain, self._logits(ids, 8).float(), rtol=1e-2, atol=1e-2)
 
+    @torch.inference_mode()
     def kernel_for(self, ids: Tensor) -> str:
         """The attention kernel for windows of about this length: measured once on the GPU, then kept."""
         length = ids.shape[1]
@@ -267,9 +268,9 @@ class TransformersLM:
             return "torch"
         size = 1 << (length.bit_length() - 1)
         if size not in self.kernels:
-            one = ids[:1].to(self.device)
+            some = ids[: max(1, (1 << 16) // length)].to(self.device)  # enough that the GPU is the limit
             with self._eagerly():
-                self.kernels[size], _ = attention.fastest(lambda: self._hidden(one))
+                self.kernels[size], _ = attention.fastest(lambda: self._hidden(some))
         return self.kernels[size]
 
     def _in_parts(self, rows: Tensor, kind: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
