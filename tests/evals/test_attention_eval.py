@@ -13,6 +13,7 @@ from ropewalk.errors import UserError
 from ropewalk.evals.attention import AttentionSettings, Head, choose, geometry, layer_scores, leap, run
 from ropewalk.model.heads import Heads, attention_weights, caught, rotary_of
 from ropewalk.model.lm import TransformersLM
+from ropewalk.model.load import model_block
 from ropewalk.results.cells import Cells
 from ropewalk.rope.frequencies import inverse_frequencies
 from ropewalk.rope.rotate import rotary_table, rotate_half_split
@@ -112,6 +113,7 @@ def place(tmp_path_factory):
     tiny_checkpoint(top / "model", window=128)
     ropewalk.extend(str(top / "model"), str(top / "longer"), to=512)
     ropewalk.extend(str(top / "model"), str(top / "yarn"), to=512, method="yarn")
+    ropewalk.extend(str(top / "model"), str(top / "raised"), to=256, method="none")
     (top / "a.txt").write_text(" ".join(f"{i} {TEXT}" for i in range(20)))
     return top
 
@@ -142,6 +144,7 @@ def test_rows_lie_within_their_bounds_and_reach_past_the_window(place):
 
 def test_other_methods_and_targets_inside_the_window_are_refused(place):
     with pytest.raises(UserError, match="not for yarn"):
-        geometry(place / "yarn", 512)
+        geometry(model_block(place / "yarn"), 512)
     with pytest.raises(UserError, match="inside the trained window of 128"):
-        geometry(place / "model", 128)
+        geometry(model_block(place / "model"), 128)
+    assert geometry(model_block(place / "raised"), 512) == (128, 4.0)

@@ -13,17 +13,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..console import say
 from ..data.text import describe
 from ..errors import UserError
 from ..metrics.windows import Window
-from ..model.config import read_state
 from ..model.heads import Heads, caught, rotary_of
-from ..model.load import read_config
 from ..results.cells import Cells
 from ..rope.scores import HeadScores, score_curve
 from .texts import read_texts, window_ids
 
 NAME = "attention"
+SPANS = ("inside", "past", "past_interpolated")
+"""The spans of scores that a head's summary has: (lowest, highest) of each."""
 
 
 @dataclass(frozen=True)
@@ -61,27 +62,35 @@ def data(settings: AttentionSettings) -> list[dict[str, Any]]:
 def run(lm: Any, settings: AttentionSettings, cells: Cells) -> dict[str, Any]:
     """Two series a chosen head, before and after interpolation; a row a distance with its score and bounds.
 
-    lm: a `TransformersLM`.  low, high: of "as trained" the bound of its magnitude, of the interpolated the
-    chord between the trained distances less and plus the error of the interpolation theorem.
+    lm: a `TransformersLM`, or a `SplitLM` of such.
+    low, high: of "as trained" the bound of its magnitude, of the interpolated the chord between the trained distances less and plus the error of the interpolation theorem.
     Raises UserError where the model's method or family does not allow the picture.
     """
     del cells  # one forward pass; nothing is worth keeping in between
-    window, factor = geometry(lm.path, settings.to)
+    block = lm.describe()
+    window, factor = geometry(block, settings.to)
     length = min(settings.tokens, window)
     text = read_texts(lm, settings.sources, at_least=length, documents_wanted=1, column=settings.column)[0]
     room = length - (lm.bos is not None)
     ids = window_ids(lm, text, Window(0, room, 1))[None].to(lm.device)
-    rotary = rotary_of(lm.model)
-    squeezed = read_state(read_config(lm.path)).method == "linear"
-    theta = rotary.inv_freq.double().numpy() * (factor if squeezed else 1.0)
+    model = getattr(lm, "copies", [lm])[0].model
+    rotary = rotary_of(model)
+    theta = rotary.inv_freq.double().numpy() * (factor if block["method"] == "linear" else 1.0)
     distances = np.unique(np.round(np.linspace(0, settings.to - 1, settings.points)))
-    layers = caught(lm.model, ids)
+    layers = caught(model, ids)
     found = [
         measured
         for layer, heads in layers.items()
         for measured in layer_scores(layer, heads, theta, factor, distances, window)
     ]
     shown = choose(found, settings.heads)
+    summaries = [_summary(one, window) for one in shown]
+    for one in summaries:
+        ends = [f"{low:.1f} to {high:.1f}" for low, high in (one[key] for key in SPANS)]
+        say(
+            f"  layer {one['layer']} head {one['head']}: {ends[0]} up to {window:,} tokens, {ends[1]} "
+            f"beyond; interpolated {ends[2]}"
+        )
     return {
         "protocol": {
             "name": "mean content, free distance",
@@ -100,27 +109,26 @@ def run(lm: Any, settings: AttentionSettings, cells: Cells) -> dict[str, Any]:
             "window": window,
             "target": settings.to,
             "factor": factor,
-            "heads": [_summary(one, window) for one in shown],
+            "heads": summaries,
             "leaps": [[one.layer, one.head, one.leap] for one in found],
             "median_leap": float(np.median([one.leap for one in found])),
         },
     }
 
 
-def geometry(path: Any, to: int) -> tuple[int, float]:
-    """(L, k): the trained window and the factor to show, from the config.
+def geometry(block: dict[str, Any], to: int) -> tuple[int, float]:
+    """(L, k): the trained window and the factor to show, from a model block.
 
     A model without scaling is shown with k = L'/L; one under Position Interpolation with its own k.
     Raises UserError for another method, or a target inside the window.
     """
-    state = read_state(read_config(path))
-    if state.method not in ("none", "linear"):
+    method, window = block["method"], block["original_window"] or block["window"]
+    if method not in ("none", "linear"):
         raise UserError(
-            f"attention scores are shown for plain RoPE and Position Interpolation, not for {state.method}; "
+            f"attention scores are shown for plain RoPE and Position Interpolation, not for {method}; "
             "evaluate the checkpoint before the extension"
         )
-    window = state.original_window
-    factor = state.factor if state.method == "linear" else to / window
+    factor = float(block["factor"]) if method == "linear" else to / window
     if to <= window:
         raise UserError(
             f"attention scores up to {to:,} tokens stay inside the trained window of {window:,}; "

@@ -44,6 +44,9 @@ class Evaluate:
     position_loss: tuple[str, ...] = option((), help="loss by position in the window on these texts")
     benchmark: bool = option(False, help="BoolQ, PIQA, RACE, WinoGrande zero-shot, or your own (--set)")
     ruler: bool = option(False, help="RULER's synthetic tasks by length")
+    attention: tuple[str, ...] = option(
+        (), help="attention scores of real heads by distance, past the trained window, read on these texts"
+    )
     summarization: bool = option(False, help="summaries of long documents by ROUGE")
     suite: Literal["paper"] | None = option(
         None, help="paper: perplexity (PG-19 and proof-pile unless given), passkey, benchmark, summarization"
@@ -243,7 +246,8 @@ def show(result: dict[str, Any]) -> None:
     rows = result["rows"]
     names = [key for key, value in rows[0].items() if _is_plain(value) and key not in UNSHOWN] if rows else []
     title = f"{result['model']['name']}: {result['evaluation']}"
-    table(title, names, [[_number(row.get(key)) for key in names] for row in rows])
+    if len(rows) <= 100:  # longer ones are curves, for the report
+        table(title, names, [[_number(row.get(key)) for key in names] for row in rows])
     plain = [f"{key} {_number(value)}" for key, value in result["summary"].items() if _is_plain(value)]
     if plain:
         say("  " + ", ".join(plain))
@@ -408,6 +412,17 @@ def _ruler(settings: Evaluate, lengths: Lengths) -> list[Work]:
     return [Work(module.NAME, module, module.RulerSettings(seed=settings.seed))]
 
 
+def _attention_scores(settings: Evaluate, lengths: Lengths) -> list[Work]:
+    if not settings.attention:
+        return []
+    module = importlib.import_module("ropewalk.evals.attention")
+    sources = tuple(word for words in groups(settings.attention).values() for word in words)
+    chosen = module.AttentionSettings(
+        to=lengths.target, sources=sources, column=settings.column, seed=settings.seed
+    )
+    return [Work(module.NAME, module, chosen)]
+
+
 def _summarization(settings: Evaluate, lengths: Lengths) -> list[Work]:
     if not settings.summarization:
         return []
@@ -425,6 +440,7 @@ EVALUATIONS: tuple[Callable[[Evaluate, Lengths], list[Work]], ...] = (
     _benchmark,
     _ruler,
     _summarization,
+    _attention_scores,
 )
 """What the flags can ask for: each entry gives the works that these settings want, or none."""
 

@@ -129,7 +129,7 @@ def _result(
     block = inputs["model"]
     say(f"sweep of {block['name']} to {chosen.to:,} tokens on {versions['device']}, {versions['dtype']}")
     cells = Cells(file.with_name(f".{file.stem}.cells"), inputs)
-    lm = TransformersLM(path, device, versions["dtype"], name=block["name"])
+    lm = TransformersLM(path, device, versions["dtype"], name=block["name"], compiled=False)
     found = work.run(lm, chosen, cells, read_config(path))
     result = {
         "evaluation": work.NAME,
