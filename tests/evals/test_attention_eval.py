@@ -88,6 +88,14 @@ def test_the_score_of_one_content_is_its_rotated_product_at_every_distance():
         np.testing.assert_allclose(scores, wanted, atol=1e-12)
 
 
+def test_query_heads_share_keys_in_the_order_of_the_model():
+    """Query heads 0, 1 read key head 0 and 2, 3 read key head 1: only key head 1 is not zero."""
+    keys = torch.stack([torch.zeros(8, 16), torch.ones(8, 16)], dim=1)
+    theta = inverse_frequencies(16, 1e4).numpy()
+    found = layer_scores(0, Heads(torch.ones(8, 4, 16), keys, 1.0), theta, 4.0, np.array([0.0, 40.0]), 32)
+    assert [bool(one.scores.before[0]) for one in found] == [False, False, True, True]
+
+
 def scores(before):
     s = np.arange(len(before), dtype=float)
     zero = np.zeros(len(before))

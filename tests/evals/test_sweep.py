@@ -96,11 +96,13 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(place, tmp_p
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(TransformersLM, "log_probs", dying)
         call(place, tmp_path / "killed", methods=methods)
-    again = []
+    again, answered = [], []
+    generate = TransformersLM.generate
     with monkeypatch.context() as patch:
+        patch.setattr(TransformersLM, "generate", lambda *a: answered.append(1) or generate(*a))
         patch.setattr(TransformersLM, "log_probs", lambda *a: again.append(1) or real(*a))
         call(place, tmp_path / "killed", methods=methods)
-    assert len(again) == 1
+    assert len(again) == 1 and len(answered) == 2  # yarn alone: its windows, and its keys at two lengths
     name = "model.sweep.512.json"
     assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not list((tmp_path / "killed").glob(".*.cells"))

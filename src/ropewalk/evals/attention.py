@@ -63,7 +63,8 @@ def run(lm: Any, settings: AttentionSettings, cells: Cells) -> dict[str, Any]:
     """Two series a chosen head, before and after interpolation; a row a distance with its score and bounds.
 
     lm: a `TransformersLM`, or a `SplitLM` of such.
-    low, high: of "as trained" the bound of its magnitude, of the interpolated the chord between the trained distances less and plus the error of the interpolation theorem.
+    low, high: of "as trained" the bound of its magnitude; of the interpolated the chord between the
+    trained distances, less and plus the error of the interpolation theorem.
     Raises UserError where the model's method or family does not allow the picture.
     """
     del cells  # one forward pass; nothing is worth keeping in between
