@@ -210,9 +210,9 @@ def _add_vocabulary(writer: Any, words: Vocabulary) -> None:
     writer.add_tokenizer_pre(words.pre)
     writer.add_token_list(words.tokens)
     writer.add_token_types(words.types)
-    if words.model == "gpt2":
-        writer.add_token_merges(words.merges or [""])
-    else:
+    if words.merges:
+        writer.add_token_merges(words.merges)
+    if words.model == "llama":
         writer.add_token_scores(words.scores)
         writer.add_add_space_prefix(words.prefix)
     for role, number in words.special.items():
