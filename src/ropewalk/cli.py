@@ -20,6 +20,7 @@ VERBS = {
     "evaluate": "perplexity, passkey and more of one checkpoint -> results",
     "doctor": "what RoPE will this checkpoint really get, in each engine?",
     "report": "results -> page, tables, figures",
+    "ask": "questions about a long document, or a conversation, in the terminal",
     "export": "GGUF for llama.cpp with the right rope keys, or an adapter merged into its base",
 }
 
