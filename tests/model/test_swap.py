@@ -30,6 +30,9 @@ IDS = torch.arange(96)[None] * 7 % 64
 def config_of(family, **more):
     if family == "gemma3_text":
         more["layer_types"] = ["sliding_attention", "full_attention"]
+    if family == "ministral3":  # its attention reads the rope parameters of the config at every call
+        yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 16}
+        more["rope_parameters"] = {**yarn, "llama_4_scaling_beta": 0.1}
     if family == "gpt_neox":
         more["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
     return CONFIG_MAPPING[family](**{**SIZES, **more}).to_dict()
@@ -55,6 +58,7 @@ def logits(model):
         ("gemma3_text", "linear"),
         ("phi3", "linear"),
         ("gpt_neox", "dynamic"),
+        ("ministral3", "linear"),
     ],
 )
 def test_a_swapped_model_gives_the_logits_of_a_model_built_from_the_extended_config(family, method):

@@ -58,7 +58,9 @@ def caught(model: Any, ids: Tensor) -> dict[int, Heads]:
     Raises UserError for a family without ``q_proj`` and ``k_proj`` modules, and for one in which the
     attention weights of no layer can be computed from what they give.
     """
-    layers = _understood(model, ids[:, :CHECKED], _attention_layers(model))
+    sliding = getattr(model.config.get_text_config(decoder=True), "sliding_window", None)
+    checked = ids[:, : min(CHECKED, sliding or CHECKED)]
+    layers = _understood(model, checked, _attention_layers(model))
     with _hooked(layers) as store:
         model.base_model(input_ids=ids, use_cache=False)
     return {i: _heads(layers[i], store[i], ids.shape[1]) for i in sorted(store)}

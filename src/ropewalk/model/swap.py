@@ -69,14 +69,20 @@ def text_config(config: dict[str, Any]) -> Any:
 def swapped(model: Any, config: dict[str, Any]) -> Iterator[None]:
     """Inside, ``model`` has the rotary modules that a checkpoint with this config.json would have.
 
+    The model's own config has the rope parameters of that checkpoint meanwhile.
+
     config: as `scaling.extended_config` returns it for the model's own. The modules are new at every call:
     those of dynamic scaling remember the longest call they have seen. Raises UserError as `rotary_places`.
     """
     import torch
 
     places = rotary_places(model)
-    text = text_config(config)
+    text, own = text_config(config), model.config.get_text_config(decoder=True)
+    before = own.rope_parameters
     try:
+        own.rope_parameters = (
+            text.rope_parameters
+        )  # some attention modules read it at every call (Ministral 3)
         for place in places:
             buffer = next(b for n, b in place.module.named_buffers(recurse=False) if n.endswith("inv_freq"))
             with torch.device("cpu"), quiet():
@@ -84,6 +90,7 @@ def swapped(model: Any, config: dict[str, Any]) -> Iterator[None]:
             model.set_submodule(place.name, new.to(buffer.device).eval())
         yield
     finally:
+        own.rope_parameters = before
         for place in places:
             model.set_submodule(place.name, place.module)
 
