@@ -69,8 +69,8 @@ def text_config(config: dict[str, Any]) -> Any:
 def swapped(model: Any, config: dict[str, Any]) -> Iterator[None]:
     """Inside, ``model`` has the rotary modules that a checkpoint with this config.json would have.
 
-    The model's own config has the rope parameters of that checkpoint meanwhile.
-
+    The model's own config has the rope parameters of that checkpoint meanwhile: some attention modules read
+    them at every call (Ministral 3).
     config: as `scaling.extended_config` returns it for the model's own. The modules are new at every call:
     those of dynamic scaling remember the longest call they have seen. Raises UserError as `rotary_places`.
     """
@@ -80,9 +80,7 @@ def swapped(model: Any, config: dict[str, Any]) -> Iterator[None]:
     text, own = text_config(config), model.config.get_text_config(decoder=True)
     before = own.rope_parameters
     try:
-        own.rope_parameters = (
-            text.rope_parameters
-        )  # some attention modules read it at every call (Ministral 3)
+        own.rope_parameters = text.rope_parameters
         for place in places:
             buffer = next(b for n, b in place.module.named_buffers(recurse=False) if n.endswith("inv_freq"))
             with torch.device("cpu"), quiet():
