@@ -1,0 +1,36 @@
+"""What finetune leaves beside the weights: a model card, and a word about what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+from ropewalk.model.card import front_matter
+from ropewalk.results.record import read_result
+from ropewalk.verbs.finetune import finetune
+
+SMALL = {"steps": 2, "batch": 2, "warmup": 1, "rate": 1e-2, "device": "cpu"}
+
+
+def test_a_tuned_checkpoint_has_a_card_with_its_own_figures(tiny_model, texts, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(tiny_model, source)
+    (source / "README.md").write_text("---\nlicense: mit\n---\n# The old card, of a window of 16\n")
+    finetune(str(source), str(tmp_path / "out"), data=(str(texts),), **SMALL)
+    text = (tmp_path / "out" / "README.md").read_text()
+    log = read_result(tmp_path / "out" / "training.json")
+    assert f"{log['summary']['loss_last_tenth']:.4f} nats" in text
+    assert "2 steps, 256 tokens" in text and "texts.jsonl (SHA-256 " in text
+    assert "The old card" not in text and "has not been trained" not in text
+    assert front_matter(tmp_path / "out")["license"] == "mit"
+
+
+def test_what_is_wrong_with_the_tuned_checkpoint_is_said(tiny_model, texts, tmp_path, capsys):
+    source = tmp_path / "source"
+    shutil.copytree(tiny_model, source)
+    finetune(str(source), str(tmp_path / "one"), data=(str(texts),), **SMALL)
+    assert "!" not in capsys.readouterr().out
+    config = json.loads((source / "tokenizer_config.json").read_text())
+    (source / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 16}))
+    finetune(str(source), str(tmp_path / "two"), data=(str(texts),), **SMALL)
+    assert "! the tokenizer's model_max_length is 16, and the window is 64" in capsys.readouterr().out
