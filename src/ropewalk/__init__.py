@@ -16,7 +16,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 
-_VERBS = ("demo", "run", "extend", "finetune", "evaluate", "doctor", "report", "export", "ask")
+_VERBS = ("demo", "run", "extend", "finetune", "evaluate", "sweep", "doctor", "report", "export", "ask")
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ VERBS = {
     "extend": "checkpoint of window L -> checkpoint of window L' (config only, same weights)",
     "finetune": "short training at the new window",
     "evaluate": "perplexity, passkey and more of one checkpoint -> results",
+    "sweep": "methods × factors without training, ranked",
     "doctor": "what RoPE will this checkpoint really get, in each engine?",
     "report": "results -> page, tables, figures",
     "ask": "questions about a long document, or a conversation, in the terminal",

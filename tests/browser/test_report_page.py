@@ -203,7 +203,9 @@ def test_every_figure_and_table_has_a_name_for_screen_readers(browser, pages):
     images = [n for n in nodes if n.get("role", {}).get("value") in ("image", "img") and not n.get("ignored")]
     assert images
     assert all(n["name"]["value"] for n in images)
-    assert browser.run("[...document.querySelectorAll('table')].every(t => t.caption && t.caption.textContent)")
+    assert browser.run(
+        "[...document.querySelectorAll('table')].every(t => t.caption && t.caption.textContent)"
+    )
     levels = browser.run("[...document.querySelectorAll('h1, h2, h3')].map(h => +h.tagName[1])")
     assert levels[0] == 1
     assert levels.count(1) == 1

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class ByteModel:
-    """Tokens are bytes. ``answer(prompt text)`` is what it says; ``log_p(before, token)`` what it believes."""
+    """Tokens are bytes. ``answer(prompt)`` is what it says; ``log_p(before, token)`` what it believes."""
 
     name, vocab, device, dtype = "bytes", 257, "cpu", "float32"
 

@@ -28,6 +28,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "ruler": ("length", "score"),
     "summarization": ("score",),
     "attention": ("distance", "score"),
+    "sweep": (),
 }
 """Evaluations that the report knows, in the page's order, with the numbers that every row of them has."""
 GROUPED = ("perplexity", "position-loss")

@@ -228,7 +228,16 @@ def attention(found: Collection, slots: Slots) -> Section | None:
         for name in dict.fromkeys(str(row.get("series", "")) for row in s.rows):
             mine = [row for row in s.rows if str(row.get("series", "")) == name]
             label = f"{s.model.label}: {clean(name)}" if several else clean(name) or s.model.label
-            points += [{"x": r["distance"], "y": r["score"], "model": label} for r in plots.thin(mine)]
+            points += [
+                {
+                    "x": r["distance"],
+                    "y": r["score"],
+                    "model": label,
+                    "low": number(r.get("low")),
+                    "high": number(r.get("high")),
+                }
+                for r in plots.thin(mine)
+            ]
             scores = [row["score"] for row in mine]
             rows.append(
                 [

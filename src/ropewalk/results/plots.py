@@ -251,7 +251,9 @@ def attention(rows: Rows, window: int | None) -> tuple[Any, list[Any]]:
     y = alt.Y("y:Q", title="attention score before softmax").scale(zero=False).axis(tickCount=6)
     shown = [("distance", "x", ",d"), ("score", "y", ".3~r")]
     chart = alt.layer(
-        *_guides([("trained window", window)], 0, end, x), *_lines(rows, x, y, slots, shown, dots=False)
+        *_guides([("trained window", window)], 0, end, x),
+        *_band(rows, x, y),
+        *_lines(rows, x, y, slots, shown, dots=False),
     )
     return _spec(chart), _legend(rows, slots)
 

@@ -12,6 +12,7 @@ from .phrasing import between, clean, count, figure, percent
 from .plots import THRESHOLD, Figure
 from .section import Missing, Section, best_first, left_out, notes, of_group, record, slug
 from .style import Slots
+from .sweep_section import sweep
 from .tables import Table
 from .verdict import k_max, pooled, usable_by_perplexity
 
@@ -345,5 +346,6 @@ BUILDERS: tuple[tuple[Builder, str, str], ...] = (
     (benchmark, "Benchmarks inside the old window", "ropewalk evaluate MODEL --benchmark"),
     (ruler, "RULER by length", "ropewalk evaluate MODEL --ruler"),
     (summarization, "Summarization of long documents", "ropewalk evaluate MODEL --summarization"),
-    (attention, "Attention scores past the window", ""),
+    (attention, "Attention scores past the window", "ropewalk evaluate MODEL --attention FILES --target L'"),
+    (sweep, "Methods without training", "ropewalk sweep MODEL --to L' --data FILES"),
 )
