@@ -280,3 +280,30 @@ def test_llama_cpp_gives_the_logits_and_tokens_of_transformers(tmp_path: Path, n
     theirs = llama_cpp.logits(tmp_path / "m.gguf", ids)
     assert (mine.argmax(-1) == theirs.argmax(-1)).mean() >= 0.99
     assert np.abs(mine - theirs).max() < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_smollm2_comes_out_as_its_own_gguf_file_with_the_scaling_added(tmp_path: Path) -> None:
+    """An independent reference for layout and vocabulary: the file that llama.cpp's own converter wrote."""
+    from gguf.quants import dequantize
+
+    from ropewalk.verbs.extend import extend
+
+    try:
+        original = resolve("smollm2").path
+    except UserError as error:
+        pytest.skip(str(error))
+    extend("smollm2", str(tmp_path / "m"), to=32_768)
+    meta, tensors = write(tmp_path / "m", tmp_path / "m.gguf")
+    reader = GGUFReader(str(original))
+    theirs = metadata(reader)
+    ours = ("llama.context_length", "llama.rope.scaling.", "llama.attention.key_", "llama.attention.value_")
+    both = set(meta) & set(theirs)
+    assert {"tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.pre"} <= both
+    for key in both:
+        if not key.startswith(("general.", *ours)):
+            assert meta[key] == theirs[key], key
+    assert set(tensors) == {tensor.name for tensor in reader.tensors}
+    for tensor in reader.tensors:
+        assert np.array_equal(dequantize(tensor.data, tensor.tensor_type), tensors[tensor.name][2])

@@ -33,7 +33,7 @@ def write_gguf(
     """Write the checkpoint ``directory`` as the GGUF file ``file``; returns {"type", "tensors", "bytes"}.
 
     kind: f32, f16 or bf16 of the matrices (vectors are f32 always); None keeps the checkpoint's own.
-    name: of the model.   about: "license" and "base_model" where known.
+    name: of the model.   about: "license" where known.
     Everything that can be refused is refused, with a UserError, before a weight is read.
     """
     config = read_config(directory)
@@ -144,6 +144,7 @@ def _write(directory: Path, file: Path, model: Any, kind: str, name: str, about:
 
     read, state, words, names, headers = model
     writer = GGUFWriter(str(file), "llama")
+    writer.add_type("model")
     writer.add_name(name)
     if about.get("license"):
         writer.add_license(str(about["license"]))

@@ -60,7 +60,7 @@ def export(settings: Export) -> dict[str, Any]:
             record = _write_merged(source, settings)
         elif single:
             record = _record(settings, source, directory)
-            record["gguf"] = _write_file(directory, settings, settings.out)
+            record["gguf"] = _write_file(directory, settings, settings.out, settings.out.stem, origin(source))
         else:
             record = _write_directory(source, settings, directory, origin(source))
     console.say(f"wrote {settings.out}")
@@ -151,9 +151,9 @@ def _write_directory(source: Any, settings: Export, directory: Path, known: dict
     with new_directory(settings.out) as place:
         record = _record(settings, source, directory)
         beside = place / "model.gguf"
-        record["gguf"] = _write_file(directory, settings, beside, known)
-        name = f"{source.path.resolve().name if source.kind == 'directory' else source.name}"
-        file = place / f"{name.replace('/', '-')}-{record['gguf']['type']}.gguf"
+        name = source.path.resolve().name if source.kind == "directory" else source.name.replace("/", "-")
+        record["gguf"] = _write_file(directory, settings, beside, name, known)
+        file = place / f"{name}-{record['gguf']['type']}.gguf"
         beside.rename(file)
         record["gguf"]["file"] = file.name
         write_card(place, record, known)
@@ -162,7 +162,7 @@ def _write_directory(source: Any, settings: Export, directory: Path, known: dict
 
 
 def _write_file(
-    directory: Path, settings: Export, file: Path, known: dict[str, Any] | None = None
+    directory: Path, settings: Export, file: Path, name: str, known: dict[str, Any]
 ) -> dict[str, Any]:
     """The GGUF file, written beside and renamed; what was written, said in a line."""
     from ..model.gguf_out import write_gguf
@@ -172,7 +172,7 @@ def _write_file(
     os.close(handle)
     try:
         kind = None if settings.type == "stored" else settings.type
-        done = write_gguf(directory, Path(beside), kind=kind, name=settings.out.stem, about=known)
+        done = write_gguf(directory, Path(beside), kind=kind, name=name, about=known)
         os.chmod(beside, 0o666 & ~_umask())
         os.replace(beside, file)
     except BaseException:
