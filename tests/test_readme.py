@@ -1,0 +1,80 @@
+"""What the README and the docs say is so: commands parse, links lead somewhere, tables are in step."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ropewalk
+from ropewalk.cli import VERBS
+from ropewalk.settings import parse_arguments
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("dev/*.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def fenced(text: str, language: str) -> str:
+    return "\n".join(re.findall(rf"```{language}\n(.*?)```", text, re.S))
+
+
+def commands() -> list[str]:
+    lines = [line.split("#")[0].strip() for line in fenced(README, "sh").splitlines()]
+    return [line for line in lines if line.startswith("ropewalk ")]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_of_the_readme_is_understood(command):
+    verb, *words = shlex.split(command)[1:]
+    function = getattr(ropewalk, verb)
+    example = sys.modules[function.__module__].EXAMPLE
+    parse_arguments(function.settings, words, f"ropewalk {verb}", example)
+
+
+def test_the_readme_has_commands_for_the_whole_way():
+    verbs = {command.split()[1] for command in commands()}
+    assert {"run", "extend", "finetune", "evaluate", "report"} <= verbs
+    targets = re.findall(r"^make (\w+)", fenced(README, "sh"), re.M)
+    makefile = (ROOT / "Makefile").read_text()
+    assert targets == ["demo", "test"] and all(f"\n{target}:" in makefile for target in targets)
+
+
+def test_every_python_call_of_the_readme_fits_its_function():
+    import ast
+
+    calls = [node for node in ast.walk(ast.parse(fenced(README, "python"))) if isinstance(node, ast.Call)]
+    assert len(calls) == 4
+    for call in calls:
+        function = getattr(ropewalk, call.func.attr)
+        arguments = [ast.literal_eval(a) for a in call.args]
+        named = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+        inspect.signature(function).bind(*arguments, **named)
+
+
+def test_every_verb_is_in_the_readme_and_in_the_package():
+    assert set(re.findall(r"^\| `(\w+)` \|", README, re.M)) == set(VERBS) == set(ropewalk._VERBS)
+
+
+def test_the_tree_of_the_readme_stands():
+    for name in re.findall(r"^(\S+/)\s", fenced(README, ""), re.M):
+        assert (ROOT / name).is_dir(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_within_the_repository_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target and not target.startswith("#"):
+            assert (page.parent / target.split("#")[0]).exists(), f"{page.name}: {target}"
+
+
+def test_tables_are_what_the_committed_results_say():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "tables.py"), "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
