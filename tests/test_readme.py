@@ -17,6 +17,7 @@ from ropewalk.settings import parse_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("dev/*.md")])
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -25,12 +26,12 @@ def fenced(text: str, language: str) -> str:
 
 
 def commands() -> list[str]:
-    lines = [line.split("#")[0].strip() for line in fenced(README, "sh").splitlines()]
+    lines = [line.split("#")[0].strip() for line in fenced(README + TUTORIAL, "sh").splitlines()]
     return [line for line in lines if line.startswith("ropewalk ")]
 
 
 @pytest.mark.parametrize("command", commands())
-def test_every_command_of_the_readme_is_understood(command):
+def test_every_command_of_the_readme_and_the_tutorial_is_understood(command):
     verb, *words = shlex.split(command)[1:]
     function = getattr(ropewalk, verb)
     example = sys.modules[function.__module__].EXAMPLE
@@ -55,6 +56,15 @@ def test_every_python_call_of_the_readme_fits_its_function():
         arguments = [ast.literal_eval(a) for a in call.args]
         named = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
         inspect.signature(function).bind(*arguments, **named)
+
+
+def test_the_tutorials_recipe_is_one(tmp_path):
+    from ropewalk.verbs.run import Run, read_recipe
+
+    path = tmp_path / "recipe.yaml"
+    path.write_text(fenced(TUTORIAL, "yaml"))
+    recipe = read_recipe(Run(recipe=path))
+    assert recipe.to == 32768 and recipe.finetune["data"] == ["texts/train.parquet"]
 
 
 def test_every_verb_is_in_the_readme_and_in_the_package():
