@@ -97,8 +97,11 @@ def _byte_level(path: Path, meta: dict[str, Any], tokens: list[str]) -> Any:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     merges = [tuple(merge.split(" ", 1)) for merge in meta.get("tokenizer.ggml.merges") or []]
+    # Llama 3's tokenizer takes a piece that is a token as it is, before any merge (as llama.cpp does too).
+    whole_pieces = meta.get("tokenizer.ggml.pre") in ("llama-bpe", "llama3")
     try:
-        built = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+        vocabulary = {token: i for i, token in enumerate(tokens)}
+        built = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=whole_pieces))
     except Exception as error:  # tokenizers raises plain Exception for merges that do not fit the vocabulary
         raise UserError(f"the tokenizer in {path} is broken: {error}") from None
     pre = str(meta.get("tokenizer.ggml.pre", "default"))
