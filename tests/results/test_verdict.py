@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropewalk.results.collection import collect
-from ropewalk.results.verdict import TOLERANCE, usable_by_perplexity, verdict, verdict_of
+from ropewalk.results.verdict import (
+    SHARED_KEYS,
+    TOLERANCE,
+    pooled,
+    sureness,
+    usable_by_perplexity,
+    verdict,
+    verdict_of,
+)
 
 
 def results(*, reach=2048, values=None, with_original=True, kind="tuned"):
@@ -172,3 +180,14 @@ def test_usable_is_the_last_context_before_the_first_rise_above_the_tolerance(va
     assert inside
     assert all(value <= min(inside[: i + 1]) * (1 + TOLERANCE) for i, value in enumerate(inside))
     assert not after or after[0] > min(inside) * (1 + TOLERANCE)
+
+
+def test_the_same_keys_at_every_distance_give_no_interval_over_all_prompts():
+    one = fake.passkey(fake.model("longer", "tuned"), 1024)
+    series = collect([("a", one)]).of("passkey")[""][0]
+    fresh = pooled(series)
+    series.protocol["keys"] = SHARED_KEYS
+    shared = pooled(series)
+    assert fresh["low"] < fresh["rate"] < fresh["high"]
+    assert shared["low"] is None and shared["rate"] == fresh["rate"]
+    assert "interval" not in sureness(shared)

@@ -21,7 +21,7 @@ from .section import Section
 from .sections import sections
 from .style import GLYPHS, THEMES, Slots, choose, css_variables
 from .tables import Table, clean_line, markdown_text, to_csv, to_latex, to_markdown
-from .verdict import verdict
+from .verdict import sureness, verdict
 
 VEGA_LITE = "6.4"
 """The Vega-Lite version in which altair writes and vl-convert draws."""
@@ -111,8 +111,7 @@ def _glance_passkey(judged: dict[str, Any]) -> dict[str, str]:
     total = passkey["pooled"]
     detail = f"tokens back, of {count(passkey['target'])}"
     if total:
-        interval = between(total["low"], total["high"], share=True)
-        detail += f"; {count(total['right'])} of {count(total['n'])} found ({interval})"
+        detail += f"; {count(total['right'])} of {count(total['n'])} found ({sureness(total)})"
     before = "" if passkey["before"] is None else count(passkey["before"])
     return _card("Passkey found up to", count(passkey["k_max"]), detail, before)
 

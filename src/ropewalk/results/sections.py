@@ -14,7 +14,7 @@ from .section import Missing, Section, best_first, left_out, notes, of_group, re
 from .style import Slots
 from .sweep_section import sweep
 from .tables import Table
-from .verdict import k_max, pooled, usable_by_perplexity
+from .verdict import k_max, pooled, sureness, usable_by_perplexity
 
 Builder = Callable[[Collection, Slots], Section | None]
 
@@ -174,7 +174,7 @@ def passkey(found: Collection, slots: Slots) -> Section | None:
         return None
     rows = []
     for s in series:
-        total = pooled(s.rows)
+        total = pooled(s)
         reached, target = k_max(s), s.summary.get("target")
         rows.append(
             [
@@ -183,9 +183,7 @@ def passkey(found: Collection, slots: Slots) -> Section | None:
                 "–" if reached is None else count(reached),
                 count(target) if isinstance(target, (int, float)) else "–",
                 f"{count(total['right'])} of {count(total['n'])}" if total else "–",
-                f"{percent(total['rate'])} ({between(total['low'], total['high'], share=True)})"
-                if total
-                else "–",
+                f"{percent(total['rate'])} ({sureness(total)})" if total else "–",
             ]
         )
     records = [record(s, row) for s in series for row in s.rows]

@@ -29,6 +29,8 @@ LEVEL = 0.001
 """A rise of perplexity up to this share is called level."""
 COST_LIMIT = 0.5
 """Above this rise of perplexity at the old window (a share) a model is not said to read its new one."""
+SHARED_KEYS = "the same at every distance"
+"""What a passkey protocol says of its keys when they are the same in all cells."""
 
 
 def verdict_of(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -104,13 +106,26 @@ def usable_by_passkey(series: Series | None) -> int | None:
     return max(reached, window) if fitting and reached >= max(fitting) else reached
 
 
-def pooled(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """All passkey prompts together: {"right", "n", "rate", "low", "high"} (Wilson, 95 %)."""
+def pooled(series: Series) -> dict[str, Any] | None:
+    """All passkey prompts together: {"right", "n", "rate", "low", "high"} (Wilson, 95 %).
+
+    low and high are None where the same keys were asked for at every distance: the prompts are then not
+    independent, and an interval from their number would claim more than is known.
+    """
+    rows = series.rows
     right, n = (sum(int(number(row.get(key)) or 0) for row in rows) for key in ("right", "n"))
     if n <= 0 or not 0 <= right <= n:
         return None
-    low, high = wilson(right, n)
+    shared = series.protocol.get("keys") == SHARED_KEYS
+    low, high = (None, None) if shared else wilson(right, n)
     return {"right": right, "n": n, "rate": right / n, "low": low, "high": high}
+
+
+def sureness(total: dict[str, Any]) -> str:
+    """How sure a `pooled` rate is, in words."""
+    if total["low"] is None:
+        return "the same keys at every distance"
+    return f"95 % interval {between(total['low'], total['high'], share=True)}"
 
 
 def at(rows: Sequence[dict[str, Any]], context: int | None) -> dict[str, Any] | None:
@@ -169,7 +184,7 @@ def _passkey(found: Collection) -> dict[str, Any] | None:
     return {
         "k_max": k_max(series),
         "target": int(target),
-        "pooled": pooled(series.rows),
+        "pooled": pooled(series),
         "before": k_max(found.get(found.baseline, "passkey")),
     }
 
@@ -287,8 +302,7 @@ def _passkey_clause(result: dict[str, Any]) -> list[str]:
         facts[0] += f", original {count(passkey['before'])}"
     total = passkey["pooled"]
     if total:
-        interval = between(total["low"], total["high"], share=True)
-        facts.append(f"{count(total['right'])} of {count(total['n'])} right, 95 % interval {interval}")
+        facts.append(f"{count(total['right'])} of {count(total['n'])} right, {sureness(total)}")
     if reached >= target:
         head = "the passkey is found at every distance"
     elif reached > 0:
