@@ -413,7 +413,7 @@ def _with_legend(spec: dict[str, Any]) -> dict[str, Any]:
             copy["legend"] = {
                 "title": None,
                 "orient": "top",
-                "columns": 4,
+                "columns": 4 if max(map(len, named), default=0) <= 24 else 2,
                 "values": named,
                 "symbolOpacity": 1,
             }
