@@ -55,3 +55,11 @@ def test_json_stands_alone_on_standard_output(capsys, tmp_path, monkeypatch):
     shown = capsys.readouterr()
     assert "evaluate a" in json.loads(shown.out)["steps"]
     assert "to do" in shown.err
+
+
+def test_what_the_system_refuses_is_one_line_with_its_cure(capsys, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert main(["extend", "embedded", str(blocked / "below"), "--to", "1k"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and "name another" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -24,6 +25,20 @@ VERBS = {
     "ask": "questions about a long document, or a conversation, in the terminal",
     "export": "GGUF for llama.cpp with the right rope keys, or an adapter merged into its base",
 }
+
+
+STARVED = {
+    errno.ENOSPC: "free some space, then run the same command again",
+    errno.EDQUOT: "free some of the quota, then run the same command again",
+    errno.EFBIG: "raise the limit on a file's size, then run the same command again",
+    errno.EROFS: "name an output on a file system that can be written",
+    errno.EACCES: "change the permission, or name another place",
+    errno.EPERM: "change the permission, or name another place",
+    errno.EMFILE: "raise the limit on open files (ulimit -n), then run the same command again",
+    errno.EEXIST: "a file is in the way; name another place",
+    errno.ENOTDIR: "a part of the path is a file; name another place",
+}
+"""What the system can refuse to a user, and the cure; any other OSError is ours and keeps its traceback."""
 
 
 def usage() -> str:
@@ -76,6 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except OSError as error:
+        if error.errno not in STARVED:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"ropewalk: {error.strerror}{where}: {STARVED[error.errno]}", file=sys.stderr)
+        return 2
     if as_json:
         print(to_json(result), end="")
     return int(result.get("exit_code", 0))
