@@ -120,3 +120,11 @@ def test_text_shorter_than_one_window_is_refused_with_both_numbers(tmp_path):
     path.write_text("twelve bytes")
     with pytest.raises(UserError, match="12 tokens in all, the window is 100"):
         open_mixture(parse_mixture([str(path)]), lambda text: [ord(c) for c in text], 100)
+
+
+@pytest.mark.parametrize("reader", [describe, lambda sources: list(documents(sources))])
+def test_a_broken_parquet_file_is_one_line_however_it_is_met(tmp_path, reader):
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"PAR1" + bytes(100))
+    with pytest.raises(UserError, match=r"broken\.parquet is not a readable Parquet file"):
+        reader([str(broken)])

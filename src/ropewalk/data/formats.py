@@ -236,15 +236,22 @@ def choose_column(where: str, texts: list[str], columns: list[str]) -> str:
     )
 
 
-def _open_parquet(path: Path, name: str, column: str | None) -> list[Shard]:
+def parquet_head(path: Path) -> tuple[Any, Any]:
+    """(schema, metadata) of a Parquet file. Raises UserError for one that cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            schema, meta = file.schema_arrow, file.metadata
+            return file.schema_arrow, file.metadata
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"data file {path} is not a readable Parquet file ({error})") from None
+
+
+def _open_parquet(path: Path, name: str, column: str | None) -> list[Shard]:
+    import pyarrow as pa
+
+    schema, meta = parquet_head(path)
     texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     if column is not None and column not in texts:
         raise UserError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .formats import KINDS, Document, HubSplit, Shard, open_file
+from .formats import KINDS, Document, HubSplit, RowGroup, Shard, open_file, parquet_head
 
 __all__ = ["Document", "describe", "documents", "shards"]
 
@@ -97,15 +97,10 @@ def _count(files: list[tuple[Path, str]]) -> int | None:
 def _open_for_count(path: Path, name: str) -> list[Shard]:
     if path.suffix.lower() != ".parquet":
         return open_file(path, name, None)
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:  # the column does not matter here
-        names = file.schema_arrow.names
-    from .formats import RowGroup
-
-    meta = pq.read_metadata(path)
+    schema, meta = parquet_head(path)
+    first = schema.names[0]  # the column does not matter here
     groups = range(meta.num_row_groups)
-    return [RowGroup(path, name, g, meta.row_group(g).num_rows, 0, names[0]) for g in groups]
+    return [RowGroup(path, name, g, meta.row_group(g).num_rows, 0, first) for g in groups]
 
 
 def _files(source: str) -> list[tuple[Path, str]]:

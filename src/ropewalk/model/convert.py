@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..console import say
 from ..errors import UserError
-from ..files import new_directory, sha256, to_json, write_atomic, write_record
+from ..files import new_directory, read_record, sha256, to_json, write_atomic, write_record
 from .config import read_state
 from .gguf_in import gguf_config, metadata, open_gguf
 from .gguf_tokenizer import write_tokenizer
@@ -45,6 +46,18 @@ def to_checkpoint(source: Source, out: Path | str, dtype: str = "float32") -> Pa
             },
         )
     return out
+
+
+def checkpoint_beside(source: Source, out: Path) -> Path:
+    """The directory of a model; of a GGUF file, a checkpoint made once in OUT/.checkpoints."""
+    if source.kind != "gguf":
+        return source.path
+    place = out / ".checkpoints" / source.name
+    record = read_record(place) or {}
+    if record.get("from", {}).get("sha256") != sha256(source.path):
+        say(f"{source.path.name} is read into a checkpoint, {place}")
+        to_checkpoint(source, place)
+    return place
 
 
 def fill(source: Source, place: Path, dtype: str) -> dict[str, Any]:

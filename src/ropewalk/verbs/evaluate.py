@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from ..console import say, table
 from ..errors import UserError
-from ..files import fingerprint, locked, read_record, sha256
+from ..files import fingerprint, locked
 from ..settings import from_mapping, option, tokens, verb
 
 EXAMPLE = """ropewalk evaluate longer-model --perplexity books=test.parquet --passkey --out results
@@ -109,6 +109,8 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     Returns {"results": [paths], "summaries": {file: summary}}.
     Raises UserError before any weights are loaded when a setting, a model or a text cannot be used.
     """
+    from ..model.convert import checkpoint_beside
+    from ..model.device import choose_device
     from ..model.load import model_block
     from ..model.parallel import open_model
     from ..model.source import resolve
@@ -116,9 +118,9 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     settings = _with_suite(settings)
     source = resolve(settings.model)
     name = settings.name or source.name
-    path = _checkpoint(source, Path(settings.out))
+    path = checkpoint_beside(source, Path(settings.out))
     block = model_block(path, name)
-    device, dtype = _device(settings)
+    device, dtype = choose_device(settings.device, settings.dtype, several=True)
     lengths = Lengths(
         block["window"], block["original_window"] or block["window"], settings.target or block["window"]
     )
@@ -143,20 +145,6 @@ def _with_suite(settings: Evaluate) -> Evaluate:
         return settings
     texts = settings.perplexity or tuple(NAMED)
     return dataclasses.replace(settings, perplexity=texts, passkey=True, benchmark=True, summarization=True)
-
-
-def _checkpoint(source: Any, out: Path) -> Path:
-    """The directory of a model; of a GGUF file, a checkpoint made once beside the results."""
-    if source.kind != "gguf":
-        return source.path
-    from ..model.convert import to_checkpoint
-
-    place = out / ".checkpoints" / source.name
-    record = read_record(place) or {}
-    if record.get("from", {}).get("sha256") != sha256(source.path):
-        say(f"{source.path.name} is read into a checkpoint, {place}")
-        to_checkpoint(source, place)
-    return place
 
 
 def _changed(works: list[Work], changes: Sequence[str]) -> list[Work]:
@@ -200,6 +188,7 @@ def _one(
     conditions: tuple[str, str, int],
 ) -> dict[str, Any]:
     """The result of one evaluation: the one that is there for the same inputs, or a new one."""
+    from ..model.device import device_name
     from ..results.cells import Cells
     from ..results.record import provenance, read_result, write_result
 
@@ -443,37 +432,6 @@ EVALUATIONS: tuple[Callable[[Evaluate, Lengths], list[Work]], ...] = (
     _attention_scores,
 )
 """What the flags can ask for: each entry gives the works that these settings want, or none."""
-
-
-def _device(settings: Evaluate) -> tuple[str, str]:
-    """(device, dtype) with "auto" resolved. Raises UserError for a device that is not there."""
-    import torch
-
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+|:all)?", device):
-        raise UserError(f"device is {device!r}; give cpu, cuda, cuda:NUMBER or cuda:all")
-    if device.startswith("cuda"):
-        number = int(device.removesuffix(":all").partition(":")[2] or 0)
-        if number >= torch.cuda.device_count():
-            raise UserError(
-                f"device {device} is not there: this machine has {torch.cuda.device_count()} GPUs"
-            )
-    dtype = settings.dtype
-    if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "bfloat16"
-    return device, dtype
-
-
-def device_name(device: str) -> str:
-    """What a device is: "cpu", or the GPU's own name."""
-    if device == "cpu":
-        return device
-    import torch
-
-    name = torch.cuda.get_device_name(device.removesuffix(":all"))
-    return f"{torch.cuda.device_count()} × {name}" if device == "cuda:all" else name
 
 
 def _attention(lm: Any) -> str:

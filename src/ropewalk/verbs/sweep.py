@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..console import say, table
 from ..errors import UserError
-from ..files import fingerprint, locked, read_record, sha256
+from ..files import fingerprint, locked
 from ..settings import option, tokens, verb
 
 EXAMPLE = """ropewalk sweep path/to/model --to 32k --data books.parquet
@@ -55,6 +55,7 @@ def sweep(settings: Sweep) -> dict[str, Any]:
     Raises UserError before any weights are loaded when a setting, the model or a text cannot be used.
     """
     from ..evals import sweep as work
+    from ..model.convert import checkpoint_beside
     from ..model.device import choose_device, device_name
     from ..model.load import model_block, read_config
     from ..model.source import resolve
@@ -63,7 +64,7 @@ def sweep(settings: Sweep) -> dict[str, Any]:
     if settings.passkey and settings.keys < 1:
         raise UserError(f"keys is {settings.keys}; give 1 or more, or --no-passkey")
     source = resolve(settings.model)
-    path = _checkpoint(source, settings.out)
+    path = checkpoint_beside(source, settings.out)
     block = model_block(path, settings.name or source.name)
     chosen = work.SweepSettings(
         to=settings.to,
@@ -91,20 +92,6 @@ def sweep(settings: Sweep) -> dict[str, Any]:
         result = _result(path, device, chosen, file, inputs, versions)
     show(result)
     return {"results": [str(file)], "ranking": result["summary"]["ranking"]}
-
-
-def _checkpoint(source: Any, out: Path) -> Path:
-    """The directory of a model; of a GGUF file, a checkpoint made once beside the results."""
-    if source.kind != "gguf":
-        return source.path
-    from ..model.convert import to_checkpoint
-
-    place = out / ".checkpoints" / source.name
-    record = read_record(place) or {}
-    if record.get("from", {}).get("sha256") != sha256(source.path):
-        say(f"{source.path.name} is read into a checkpoint, {place}")
-        to_checkpoint(source, place)
-    return place
 
 
 def _result(
