@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint format setup clean
+.PHONY: demo test test-slow faults audit lint format setup clean
 
 setup: $(VENV)/.ready
 
@@ -23,6 +23,16 @@ test: lint
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow --timeout 1800
+
+# Kills, starvation, lies, fuzzing, planted faults, load: about two hours; figures in docs/results/reliability.
+faults: setup
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]' || echo "no atheris here: the fuzzing is hypothesis alone"
+	$(BIN)/python -m pytest -m faults --timeout 7200 tests/faults
+
+# Known holes in the pinned dependencies; asks the network.
+audit: setup
+	$(BIN)/python -m pip install --quiet --editable '.[audit]'
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 lint: setup
 	$(BIN)/ruff check .
