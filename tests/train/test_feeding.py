@@ -53,6 +53,14 @@ def test_the_share_of_short_batches_is_kept_from_the_first_on(share, count):
     assert abs(sum(is_short(n, share) for n in range(count)) - count * share) < 1 + 1e-6
 
 
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 300))
+def test_a_share_that_changes_is_kept_by_every_beginning_of_the_training(share, end, total):
+    """The first n of N micro-batches hold the sum of their shares: n·share - (share - end)·n²/2N."""
+    found = np.cumsum([is_short(n, share, end, total) for n in range(total)])
+    n = np.arange(1, total + 1)
+    assert np.abs(found - (n * share - (share - end) * n * n / (2 * total))).max() < 1 + 1e-6
+
+
 def test_short_batches_are_the_same_tokens_in_rows_of_the_original_window():
     layout = Layout(short_share=1.0, original=4)
     batch = make_batch([window(range(10, 20)), window(range(20, 30))], layout, 0)

@@ -23,6 +23,7 @@ from .keeping import DATA_STATE, Keeper, step_of
 from .kernels import fastest_training
 from .lora import add_adapter
 from .loss import LossModel, plain_head
+from .snapshots import Snapshooter, Snapshots
 from .trainer import Watch, WindowTrainer, load_weights, stops_gently
 
 
@@ -84,8 +85,12 @@ def world() -> tuple[int, int]:
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
-def train(path: Path, plan: Plan, feeder: Feeder, keeper: Keeper) -> Outcome:
+def train(
+    path: Path, plan: Plan, feeder: Feeder, keeper: Keeper, snapshots: Snapshots | None = None
+) -> Outcome:
     """Train the checkpoint at ``path``, going on from the newest whole checkpoint in the work directory.
+
+    snapshots: the steps after which the model is left as a checkpoint of its own.
 
     Raises UserError: the loss is not finite, or memory does not suffice.
     Raises KeyboardInterrupt (Ctrl-C) or SystemExit(143) (SIGTERM) once the state is saved.
@@ -112,6 +117,8 @@ def train(path: Path, plan: Plan, feeder: Feeder, keeper: Keeper) -> Outcome:
         with console.progress("finetune", total, "tokens", done * plan.step_tokens) as shown:
             watch = Watch(trainer, feeder, keeper, shown, plan.step_tokens)
             _only_our_callbacks(trainer, watch)
+            if snapshots is not None:
+                trainer.add_callback(Snapshooter(trainer, snapshots, keeper.partial))
             with stops_gently(watch), kernel(attention):
                 _run(trainer, plan, checkpoint)
     if watch.stop is not None and trainer.state.global_step < plan.steps:

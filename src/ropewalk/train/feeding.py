@@ -28,6 +28,7 @@ class Layout:
     packing: "joined": documents follow each other and see each other; "apart": positions begin anew at
     each document, and attention stays inside it.
     short_share: share of the micro-batches that are cut into windows of ``original`` tokens, L.
+    short_share_end: where that share has come, evenly, by the last of ``micro_batches``; None: it stays.
     skip_to: L' of skip-position training, 0 without: the row's position ids jump ahead so that its
     ``segments`` pieces span up to L' (PoSE, Zhu et al. 2023, arXiv 2309.10400).
     """
@@ -38,6 +39,8 @@ class Layout:
     skip_to: int = 0
     segments: int = 2
     seed: int = 0
+    short_share_end: float | None = None
+    micro_batches: int = 0
 
 
 class Feeder:
@@ -124,7 +127,7 @@ def make_batch(windows: list[Window], layout: Layout, number: int) -> dict[str, 
     number: the micro-batch's number from the beginning, from which all its chances are drawn.
     """
     ids = torch.from_numpy(np.stack([window.ids for window in windows]))
-    short = is_short(number, layout.short_share)
+    short = is_short(number, layout.short_share, layout.short_share_end, layout.micro_batches)
     if short and 0 < layout.original < ids.shape[1] and not layout.skip_to:
         return _short_rows(ids, layout.original)
     labels = torch.full_like(ids, IGNORED)
@@ -148,13 +151,23 @@ def make_batch(windows: list[Window], layout: Layout, number: int) -> dict[str, 
     return batch
 
 
-def is_short(number: int, share: float) -> bool:
+def is_short(number: int, share: float, end: float | None = None, total: int = 0) -> bool:
     """Does micro-batch ``number`` belong to the share? As many of the first n do as n·share, rounded down.
+
+    With ``end`` the share goes evenly from ``share`` to it over ``total`` micro-batches, and as many of the
+    first n do as the shares of those add up to.
 
     >>> [is_short(n, 0.25) for n in range(8)]
     [False, False, False, True, False, False, False, True]
+    >>> [n for n in range(8) if is_short(n, 1.0, 0.0, 8)]
+    [1, 2, 4, 7]
     """
-    return int((number + 1) * share + 1e-9) > int(number * share + 1e-9)
+
+    def so_far(count: int) -> int:
+        fall = 0.0 if end is None or total < 1 else (share - end) * count * count / (2 * total)
+        return int(count * share - fall + 1e-9)
+
+    return so_far(number + 1) > so_far(number)
 
 
 def restarted_positions(length: int, starts: tuple[int, ...]) -> np.ndarray:

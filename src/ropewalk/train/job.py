@@ -28,6 +28,7 @@ from .feeding import Feeder, Layout
 from .identity import read_settings, require_same, write_settings
 from .keeping import Keeper
 from .lora import ADAPTER, merge, save_adapter
+from .snapshots import Snapshots
 
 LOG = "training.json"
 AHEAD = 4
@@ -36,7 +37,10 @@ AHEAD = 4
 
 @dataclass(frozen=True)
 class Job:
-    """source: checkpoint directory.   out: the tuned one.   settings: what the user said, as a record."""
+    """source: checkpoint directory.   out: the tuned one.   settings: what the user said, as a record.
+
+    keep_at: steps after which the model is left in OUT-step-N too.
+    """
 
     source: Path
     out: Path
@@ -46,6 +50,7 @@ class Job:
     layout: Layout
     settings: dict[str, Any]
     overwrite: bool = False
+    keep_at: tuple[int, ...] = ()
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -63,7 +68,8 @@ def run(job: Job) -> dict[str, Any]:
             return done
         _claim(keeper, job, identity)
         try:
-            outcome = train(job.source, job.plan, _feeder(job), keeper)
+            snapshots = _snapshots(job, block, data, identity)
+            outcome = train(job.source, job.plan, _feeder(job), keeper, snapshots)
         except BaseException:
             if world()[0] == 0 and not keeper.checkpoints():
                 keeper.remove()  # nothing to go on from: leave nothing behind
@@ -123,7 +129,35 @@ def _identity(job: Job, block: dict[str, Any], data: list[dict[str, Any]]) -> di
         "skip_positions": layout.skip_to,
         "segments": layout.segments if layout.skip_to else 0,
     }
+    if layout.short_share_end is not None:
+        found["short_share_end"] = layout.short_share_end
+    if job.keep_at:
+        found["keep_at"] = list(job.keep_at)
     return found
+
+
+def _snapshots(
+    job: Job, before: dict[str, Any], data: list[dict[str, Any]], identity: dict[str, Any]
+) -> Snapshots | None:
+    """What is to be left of the model on the way; None where nothing is asked for."""
+    import torch
+
+    if not job.keep_at:
+        return None
+
+    def fill(beside: Path, step: int) -> dict[str, Any]:
+        copy_companions(job.source, beside)
+        after = _block_after(job, before, beside, step, data, f"{job.out.name}-step-{step}")
+        return {
+            "verb": "finetune",
+            "settings": job.settings,
+            "identity": identity,
+            "fingerprint": fingerprint({**identity, "step": step}),
+            "model": after,
+            "from": before,
+        }
+
+    return Snapshots(job.keep_at, job.out, load_config(job.source).dtype or torch.float32, fill)
 
 
 def _feeder(job: Job) -> Feeder:
@@ -203,7 +237,7 @@ def _write(
         copy_companions(job.source, beside)
         for file in beside.rglob("*.safetensors"):
             os.chmod(file, (beside / "config.json").stat().st_mode & 0o777)
-        after = _block_after(job, before, beside, rows, data)
+        after = _block_after(job, before, beside, job.plan.steps, data, job.out.name)
         record = {
             "verb": "finetune",
             "settings": job.settings,
@@ -231,15 +265,15 @@ def copy_companions(source: Path, target: Path) -> None:
 
 
 def _block_after(
-    job: Job, before: dict[str, Any], beside: Path, rows: list[dict[str, Any]], data: list[dict[str, Any]]
+    job: Job, before: dict[str, Any], beside: Path, steps: int, data: list[dict[str, Any]], name: str
 ) -> dict[str, Any]:
-    block = model_block(beside, name=job.out.name)
+    block = model_block(beside, name=name)
     for key in ("original_window", "factor", "method"):  # what no config tells: see `model_block`
         block[key] = before[key]
     earlier = (before.get("trained") or {}).get("steps", 0)
     block["trained"] = {
-        "steps": job.plan.steps,
-        "tokens": rows[-1]["tokens"],
+        "steps": steps,
+        "tokens": steps * job.plan.step_tokens,
         "window": job.layout.skip_to or job.plan.length,
         "rate": job.plan.rate,
         "data": [one["name"] for one in data],
@@ -283,6 +317,7 @@ def _log(
         "tokens_a_step": plan.step_tokens,
         "packing": layout.packing,
         "short_share": layout.short_share,
+        "short_share_end": layout.short_share_end,
         "skip_positions_to": layout.skip_to or None,
         "shares": {" ".join(part.sources): part.weight for part in job.parts},
         "lora": plan.lora,

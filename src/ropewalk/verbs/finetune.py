@@ -39,6 +39,9 @@ class Finetune:
         "joined", help="documents in one window see each other, or not"
     )
     short_share: float = option(0.0, help="share of the batches cut to the original window L")
+    short_share_end: float | None = option(
+        None, help="where that share has come, evenly, by the last step (default: it stays)"
+    )
     skip_positions: int | None = option(
         None, help="train on chunks of so many tokens, positions jumping across the window", parse=tokens
     )
@@ -58,6 +61,7 @@ class Finetune:
     )
     clip: float = option(1.0, help="largest norm of the gradient; 0 for none")
     save_every: int = option(100, help="steps between checkpoints")
+    keep_at: tuple[int, ...] = option((), help="also leave the model after these steps, in OUT-step-N")
     lora: bool = option(False, help="train low-rank adapters of the attention instead of all weights")
     lora_rank: int = option(8, help="rank of the adapters")
     lora_embeddings: bool = option(False, help="with --lora, train embeddings and norms too")
@@ -89,6 +93,7 @@ def finetune(settings: Finetune) -> dict[str, Any]:
     skip = settings.skip_positions
     if skip is not None and skip >= window:
         raise UserError(f"skip-positions {skip:,} is not shorter than the window {window:,}")
+    plan = _plan(settings, source.path, skip or window)
     layout = Layout(
         packing=settings.packing,
         short_share=settings.short_share,
@@ -96,8 +101,9 @@ def finetune(settings: Finetune) -> dict[str, Any]:
         skip_to=window if skip else 0,
         segments=settings.segments,
         seed=settings.seed,
+        short_share_end=settings.short_share_end,
+        micro_batches=plan.steps * plan.batch // plan.micro,
     )
-    plan = _plan(settings, source.path, skip or window)
     return run(
         Job(
             source=source.path,
@@ -108,6 +114,7 @@ def finetune(settings: Finetune) -> dict[str, Any]:
             layout=layout,
             settings=to_record(settings),
             overwrite=settings.overwrite,
+            keep_at=settings.keep_at,
         )
     )
 
@@ -124,6 +131,13 @@ def _check(settings: Finetune) -> None:
         raise UserError(f"rate is {settings.rate}; a learning rate is above 0 and below 1, such as 5e-4")
     if not 0 <= settings.short_share <= 1:
         raise UserError(f"short_share is {settings.short_share}; a share is from 0 to 1")
+    if settings.short_share_end is not None and not 0 <= settings.short_share_end <= 1:
+        raise UserError(f"short_share_end is {settings.short_share_end}; a share is from 0 to 1")
+    for step in settings.keep_at:
+        if not 0 < step < settings.steps:
+            raise UserError(f"keep_at has {step}; a step between 0 and the {settings.steps} of the training")
+    if settings.keep_at and settings.lora:
+        raise UserError("keep_at and lora exclude each other: adapters are merged at the end only")
     if not (settings.clip >= 0 and math.isfinite(settings.clip)):
         raise UserError(f"clip is {settings.clip}; the largest norm of the gradient, or 0 for none")
     if settings.skip_positions and settings.packing == "apart":
