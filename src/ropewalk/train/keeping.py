@@ -74,6 +74,15 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
+def snapshot_path(out: Path, step: int) -> Path:
+    """Where `finetune --keep-at` leaves the model of one step.
+
+    >>> snapshot_path(Path("runs/tuned"), 200).name
+    'tuned-step-200'
+    """
+    return out.with_name(f"{out.name}-step-{step}")
+
+
 def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, in a few words; None when every file is there and has its hash."""
     try:

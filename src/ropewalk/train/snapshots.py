@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from .. import console
 from ..files import new_directory, write_record
+from .keeping import snapshot_path
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,6 @@ class Snapshots:
                 os.chmod(file, (beside / "config.json").stat().st_mode & 0o777)
         shutil.rmtree(written, ignore_errors=True)
         console.say(f"the model after step {step:,} is kept in {place}")
-
-
-def snapshot_path(out: Path, step: int) -> Path:
-    """Where the model of one step stands.
-
-    >>> snapshot_path(Path("runs/tuned"), 200).name
-    'tuned-step-200'
-    """
-    return out.with_name(f"{out.name}-step-{step}")
 
 
 class Snapshooter(TrainerCallback):

@@ -11,7 +11,13 @@ A recipe is a YAML file (`Recipe` below has every key):
     evaluate: {perplexity: ["books={data}/test.parquet"], passkey: true}
 
 Arms: the original as it is; directly fine-tuned; interpolated and fine-tuned. Each is extended, trained and
-evaluated by the same functions that the other verbs are, with the same settings.
+evaluated by the same functions that the other verbs are, with the same settings. More is said with
+
+    base: other.yaml              # everything that is not said here; sections are merged
+    arms:                         # instead of the two: methods and windows side by side (`Arm` has every key)
+      - {method: linear}
+      - {method: yarn, finetune: {rate: 1.0e-4}}
+    by_steps: {at: [0, 100, 200], passkey: true}     # evaluations of the model on its way, of one training
 """
 
 from __future__ import annotations
@@ -29,8 +35,10 @@ from ..settings import from_mapping, option, to_record, tokens, verb
 EXAMPLE = """ropewalk run recipes/smollm2-135m-16k.yaml --data texts --out runs/smollm2
   ropewalk run recipe.yaml --set finetune.steps=50 --no-direct"""
 
-SHORT = {"linear": "pi"}
+SHORT = {"linear": "pi", "none": "direct"}
 """How a method is called in the names of models; the others keep their own."""
+ORIGINAL = "original"
+"""What ``--arms`` calls the model as it is."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,10 @@ class Run:
     direct: bool | None = option(None, help="also fine-tune without interpolation (default: the recipe's)")
     set: tuple[str, ...] = option((), help="change the recipe: SECTION.SETTING=VALUE, or SETTING=VALUE")
     device: str | None = option(None, help="auto, cpu or cuda (default: the recipe's, else auto)")
+    arms: tuple[str, ...] = option(
+        (), help="walk these arms only, such as original pi-16384 direct-16384 (default: all)"
+    )
+    report: bool = option(True, help="end with the report")
     dry_run: bool = option(False, help="print the steps and whether each is done; do nothing")
 
 
@@ -64,7 +76,22 @@ class Recipe:
     method: str = option("linear", help="linear (Position Interpolation) or another of `extend --method`")
     untrained: bool = option(False, help="also evaluate the interpolated model before its training")
     direct: bool = option(True, help="also fine-tune at L' without interpolation")
+    arms: tuple[dict, ...] = option((), help="the arms, instead of method, untrained and direct")
+    by_steps: dict = field(default_factory=dict, metadata={"help": "at: steps; else settings of evaluate"})
     report: dict = field(default_factory=dict, metadata={"help": "settings of `ropewalk report`"})
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to the longer window: a method, and what it changes in the recipe's sections."""
+
+    method: str = option("linear", help="of `extend --method`; none is direct fine-tuning")
+    to: int | None = option(None, help="target window, tokens (default: the recipe's)", parse=tokens)
+    name: str | None = option(None, help="what results call it behind the recipe's name (default: pi-16384)")
+    after: str | None = option(None, help="begin from this arm's tuned model, not from the original")
+    untrained: bool = option(False, help="also evaluate it before its training")
+    finetune: dict = field(default_factory=dict, metadata={"help": "changes of the recipe's section"})
+    evaluate: dict = field(default_factory=dict, metadata={"help": "changes of the recipe's section"})
 
 
 @dataclass(frozen=True)
@@ -82,7 +109,9 @@ def run(settings: Run) -> dict[str, Any]:
     recipe = read_recipe(settings)
     out = settings.out or Path("runs") / recipe.name
     require_ours(out)
-    steps = plan_steps(recipe, out)
+    steps = plan_steps(recipe, out, settings.arms)
+    if settings.report:
+        steps.append(_report(recipe, out))
     if settings.dry_run:
         for step in steps:
             done = step.done is not None and step.done()
@@ -94,6 +123,7 @@ def run(settings: Run) -> dict[str, Any]:
         write_record(out, {**record, "fingerprint": fingerprint(record)})
         if recipe.about:
             console.say(recipe.about)
+        made: dict[str, Any] = {}
         for number, step in enumerate(steps, 1):
             console.say(f"\n[{number}/{len(steps)}] {step.text}")
             if step.done is not None and step.done():
@@ -102,25 +132,16 @@ def run(settings: Run) -> dict[str, Any]:
                 made = step.call()
     return {
         "out": str(out),
-        "report": made["page"],
-        "verdict": made["verdict"],
+        "report": made.get("page"),
+        "verdict": made.get("verdict"),
         "steps": [step.text for step in steps],
     }
 
 
 def read_recipe(settings: Run) -> Recipe:
     """The recipe with the command line's changes, every name and value checked. Raises UserError."""
-    import yaml
-
     path = settings.recipe
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no recipe {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"recipe {path} cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"recipe {path} is not a mapping of settings; see `ropewalk run -h`")
+    found = _read(path)
     for change in settings.set:
         _change(found, change)
     for name in ("data", "direct"):
@@ -131,16 +152,68 @@ def read_recipe(settings: Run) -> Recipe:
         recipe,
         finetune=_fill(recipe.finetune, recipe, path),
         evaluate=_fill(recipe.evaluate, recipe, path),
+        by_steps=_fill(recipe.by_steps, recipe, path),
+        arms=tuple(_fill(arm, recipe, path) for arm in recipe.arms),
     )
     if settings.device:
-        for section in (recipe.finetune, recipe.evaluate):
+        for section in (recipe.finetune, recipe.evaluate, *([recipe.by_steps] if recipe.by_steps else [])):
             section["device"] = settings.device
     _check(recipe, path)
     return recipe
 
 
-def plan_steps(recipe: Recipe, out: Path) -> list[Step]:
-    """The verbs to be called, in order."""
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A recipe file as a mapping, on top of its ``base``. Raises UserError."""
+    import yaml
+
+    if path.resolve() in seen:
+        raise UserError(f"recipe {path} is its own base")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no recipe {path}" + (f", the base of {seen[-1]}" if seen else "")) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"recipe {path} cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"recipe {path} is not a mapping of settings; see `ropewalk run -h`")
+    base = found.pop("base", None)
+    if base is None:
+        return found
+    if not isinstance(base, str):
+        raise UserError(f"recipe {path}: base is {base!r}, not the path of a recipe")
+    return _merged(_read(path.parent / base, (*seen, path.resolve())), found)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``over`` on top of ``under``; mappings are merged, all else is replaced."""
+    both = dict(under)
+    for name, value in over.items():
+        old = both.get(name)
+        both[name] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both
+
+
+def arms_of(recipe: Recipe) -> dict[str, Arm]:
+    """The recipe's arms by their names (as results have them, without the recipe's). Raises UserError."""
+    said = recipe.arms or (
+        {"method": recipe.method, "untrained": recipe.untrained and recipe.method != "none"},
+        *([{"method": "none"}] if recipe.direct else []),
+    )
+    found: dict[str, Arm] = {}
+    for number, one in enumerate(said, 1):
+        arm = from_mapping(Arm, one, f"arm {number}")
+        to = arm.to or recipe.to
+        name = arm.name or f"{SHORT.get(arm.method, arm.method)}-{to}"
+        if name in found or name == ORIGINAL or "/" in name:
+            raise UserError(f"arm {number}: the name {name!r} is taken or has a '/' in it; give another name")
+        if arm.after is not None and arm.after not in found:
+            raise UserError(f"arm {number}: after is {arm.after!r}, no arm before it ({', '.join(found)})")
+        found[name] = replace(arm, to=to, name=name)
+    return found
+
+
+def plan_steps(recipe: Recipe, out: Path, wanted: tuple[str, ...] = ()) -> list[Step]:
+    """The verbs to be called, in order, but for the report. wanted: names of arms; empty for all."""
     from ..model.convert import to_checkpoint
     from ..model.source import resolve
 
@@ -157,42 +230,64 @@ def plan_steps(recipe: Recipe, out: Path) -> list[Step]:
                 lambda: (read_record(place) or {}).get("from", {}).get("file") == source.path.name,
             )
         )
-    short = SHORT.get(recipe.method, recipe.method)
-    steps.append(_evaluate(recipe, base, recipe.name, out))
-    interpolated = f"{recipe.name}-{short}-{recipe.to}"
-    steps += _arm(recipe, base, interpolated, recipe.method, out)
-    if recipe.direct:
-        steps += _arm(recipe, base, f"{recipe.name}-direct-{recipe.to}", "none", out)
-    steps.append(_report(recipe, out))
+    arms = arms_of(recipe)
+    for name in wanted:
+        if name not in (ORIGINAL, *arms):
+            raise UserError(f"no arm {name!r} in the recipe; it has {', '.join((ORIGINAL, *arms))}")
+    if not wanted or ORIGINAL in wanted:
+        steps.append(_evaluate(recipe, base, recipe.name, out))
+    for name, arm in arms.items():
+        if not wanted or name in wanted:
+            steps += _arm(recipe, arm, base, out)
     return steps
 
 
-def _arm(recipe: Recipe, base: str, name: str, method: str, out: Path) -> list[Step]:
-    """extend, fine-tune and evaluate one arm."""
+def _arm(recipe: Recipe, arm: Arm, base: str, out: Path) -> list[Step]:
+    """extend, fine-tune and evaluate one arm; evaluate it on its way where the recipe wants that."""
+    from ..train.keeping import snapshot_path
     from .extend import extend
     from .finetune import finetune
 
+    assert arm.to is not None
+    name = f"{recipe.name}-{arm.name}"
     longer = out / "checkpoints" / f"{name}-untrained"
     tuned = out / "checkpoints" / name
-    wanted = {"model": base, "out": longer, "to": recipe.to, "method": method}
+    if arm.after is not None:
+        base = str(out / "checkpoints" / f"{recipe.name}-{arm.after}")
+    wanted = {"model": base, "out": longer, "to": arm.to, "method": arm.method}
+    training = {**recipe.finetune, **arm.finetune}
+    last, at = training.get("steps", 1000), recipe.by_steps.get("at", [])
+    between = [step for step in at if 0 < step < last]
+    if between:
+        training["keep_at"] = between
     steps = [
         Step(
-            f"extend to {recipe.to:,} tokens by {method}: {longer.name}",
+            f"extend to {arm.to:,} tokens by {arm.method}: {longer.name}",
             lambda: extend(**wanted),
             lambda: _extended(longer, base, wanted),
         )
     ]
-    if recipe.untrained and method != "none":
-        steps.append(_evaluate(recipe, str(longer), longer.name, out))
+    if arm.untrained:
+        steps.append(_evaluate(recipe, str(longer), longer.name, out, arm))
     steps.append(
         Step(
             f"fine-tune {name}",
-            lambda: finetune(
-                **{"model": str(longer), "out": str(tuned), "overwrite": True, **recipe.finetune}
-            ),
+            lambda: finetune(**{"model": str(longer), "out": str(tuned), "overwrite": True, **training}),
         )
     )
-    return [*steps, _evaluate(recipe, str(tuned), name, out)]
+    for step in at:
+        place = longer if step == 0 else tuned if step == last else snapshot_path(tuned, step)
+        steps.append(_on_the_way(recipe, arm, place, f"{name}-step-{step}", out))
+    return [*steps, _evaluate(recipe, str(tuned), name, out, arm)]
+
+
+def _on_the_way(recipe: Recipe, arm: Arm, model: Path, name: str, out: Path) -> Step:
+    """Evaluate one arm as it stands after so many steps, apart from the results of finished models."""
+    from .evaluate import evaluate
+
+    own = {key: value for key, value in recipe.by_steps.items() if key != "at"}
+    settings = {"target": arm.to, **own, "model": str(model), "name": name, "out": str(out / "by-steps")}
+    return Step(f"evaluate {name}", lambda: evaluate(**settings))
 
 
 def _extended(place: Path, base: str, wanted: dict[str, Any]) -> bool:
@@ -207,12 +302,13 @@ def _extended(place: Path, base: str, wanted: dict[str, Any]) -> bool:
     return same and record["from"].get("hash") == model_block(resolve(base).path)["hash"]
 
 
-def _evaluate(recipe: Recipe, model: str, name: str, out: Path) -> Step:
+def _evaluate(recipe: Recipe, model: str, name: str, out: Path, arm: Arm | None = None) -> Step:
     from .evaluate import evaluate
 
     settings = {
-        "target": recipe.to,
+        "target": recipe.to if arm is None else arm.to,
         **recipe.evaluate,
+        **({} if arm is None else arm.evaluate),
         "model": model,
         "name": name,
         "out": str(out / "results"),
@@ -261,6 +357,8 @@ def _fill(section: dict[str, Any], recipe: Recipe, path: Path) -> dict[str, Any]
             if recipe.data is None:
                 raise UserError(f"recipe {path}: {value!r} needs a data directory; give --data DIR")
             return value.replace("{data}", str(recipe.data))
+        if isinstance(value, dict):
+            return {name: fill(item) for name, item in value.items()}
         return value
 
     return {name: fill(value) for name, value in section.items()}
@@ -277,6 +375,17 @@ def _check(recipe: Recipe, path: Path) -> None:
             f"recipe {path}: name is {recipe.name!r}; it becomes a directory, so no '/' or leading '.'"
         )
     own = {"model": "m", "out": "o"}
-    from_mapping(Finetune, {**recipe.finetune, **own}, f"recipe {path}: finetune")
-    from_mapping(Evaluate, {**recipe.evaluate, **own}, f"recipe {path}: evaluate")
+    for name, arm in {"": Arm(), **arms_of(recipe)}.items():
+        where = f"recipe {path}: " + (f"arm {name}: " if name else "")
+        from_mapping(Finetune, {**recipe.finetune, **arm.finetune, **own}, where + "finetune")
+        from_mapping(Evaluate, {**recipe.evaluate, **arm.evaluate, **own}, where + "evaluate")
+    if recipe.by_steps:
+        at = recipe.by_steps.get("at")
+        if not isinstance(at, list) or not all(type(step) is int and step >= 0 for step in at):
+            raise UserError(f"recipe {path}: by_steps: at is {at!r}, not a list of steps, such as [0, 200]")
+        last = min({**recipe.finetune, **arm.finetune}.get("steps", 1000) for arm in arms_of(recipe).values())
+        if max(at, default=0) > last:
+            raise UserError(f"recipe {path}: by_steps: at has {max(at)}, behind the last step, {last}")
+        rest = {key: value for key, value in recipe.by_steps.items() if key != "at"}
+        from_mapping(Evaluate, {**rest, **own}, f"recipe {path}: by_steps")
     from_mapping(Report, {**recipe.report, "results": "r", "out": "o"}, f"recipe {path}: report")
