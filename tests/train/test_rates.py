@@ -30,7 +30,7 @@ def test_the_batch_is_the_paper_s_for_large_models_and_counted_in_tokens_for_sma
     assert batch_size(3_443_136, 32_768)[0] == 1
 
 
-@given(st.sampled_from(["constant", "linear", "cosine"]), st.integers(1, 500), st.integers(0, 100))
+@given(st.sampled_from(["constant", "linear", "cosine", "wsd"]), st.integers(1, 500), st.integers(0, 100))
 def test_the_schedule_warms_up_from_a_tenth_and_stays_between_zero_and_one(schedule, steps, warmup):
     factors = [schedule_factor(s, steps=steps, warmup=warmup, schedule=schedule) for s in range(steps + 1)]
     assert factors[0] == (0.1 if warmup else 1.0)
@@ -39,6 +39,13 @@ def test_the_schedule_warms_up_from_a_tenth_and_stays_between_zero_and_one(sched
     assert rising == sorted(rising)
     if schedule != "constant" and warmup < steps:
         assert factors[-1] == pytest.approx(0)
+
+
+def test_wsd_is_constant_until_the_last_fifth_and_then_falls_in_a_line():
+    factors = [schedule_factor(s, steps=100, warmup=10, schedule="wsd") for s in range(101)]
+    assert set(factors[10:81]) == {1.0}
+    assert factors[90] == pytest.approx(0.5)
+    assert factors[100] == 0
 
 
 SMOLLM2 = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30}

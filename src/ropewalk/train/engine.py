@@ -41,7 +41,7 @@ class Plan:
     steps: int
     rate: float
     warmup: int
-    schedule: Literal["constant", "linear", "cosine"]
+    schedule: Literal["constant", "linear", "cosine", "wsd"]
     length: int
     batch: int
     micro: int

@@ -13,6 +13,8 @@ SMALL_BATCH = 131_072
 TINY_MODEL = 20_000_000
 TINY_BATCH = 8_192
 WARMUP_FROM = 0.1
+DECAY_LAST = 0.2
+"""The share of the steps in which the schedule "wsd" (warm-up, stable, decay) falls to zero."""
 
 
 def peak_rate(parameters: int) -> tuple[float, str]:
@@ -57,7 +59,8 @@ def schedule_factor(step: int, *, steps: int, warmup: int, schedule: str) -> flo
     """What the peak rate is multiplied by in optimizer step ``step`` (from 0).
 
     Linear from a tenth of the peak at step 0 to the peak at step ``warmup`` (the paper's warm-up), then
-    constant, or falling to zero at ``steps`` in a line or half a cosine.
+    constant, or falling to zero at ``steps`` in a line or half a cosine, or (wsd: warm-up, stable, decay,
+    Hu et al. 2024, arXiv 2404.06395) constant and then falling in a line over the last fifth.
 
     >>> [round(schedule_factor(s, steps=100, warmup=20, schedule="constant"), 3) for s in (0, 10, 20, 99)]
     [0.1, 0.55, 1.0, 1.0]
@@ -66,5 +69,6 @@ def schedule_factor(step: int, *, steps: int, warmup: int, schedule: str) -> flo
         return WARMUP_FROM + (1 - WARMUP_FROM) * step / warmup
     if schedule == "constant":
         return 1.0
-    share = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return 1 - share if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * share))
+    start = max(warmup, round((1 - DECAY_LAST) * steps)) if schedule == "wsd" else warmup
+    share = min(1.0, max(0, step - start) / max(1, steps - start))
+    return 0.5 * (1 + math.cos(math.pi * share)) if schedule == "cosine" else 1 - share

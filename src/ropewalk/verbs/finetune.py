@@ -33,7 +33,9 @@ class Finetune:
     rate: float | None = option(None, help="peak learning rate (default by the model's size)")
     batch: int | None = option(None, help="sequences in an optimizer step (default by the model's size)")
     warmup: int = option(20, help="steps of linear warm-up from a tenth of the peak")
-    schedule: Literal["constant", "linear", "cosine"] = option("constant", help="the rate after the warm-up")
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = option(
+        "constant", help="the rate after the warm-up; wsd: constant, then falling over the last fifth"
+    )
     window: int | None = option(None, help="tokens in a sequence (default the model's window)", parse=tokens)
     packing: Literal["joined", "apart"] = option(
         "joined", help="documents in one window see each other, or not"
