@@ -69,6 +69,6 @@ def schedule_factor(step: int, *, steps: int, warmup: int, schedule: str) -> flo
         return WARMUP_FROM + (1 - WARMUP_FROM) * step / warmup
     if schedule == "constant":
         return 1.0
-    start = max(warmup, round((1 - DECAY_LAST) * steps)) if schedule == "wsd" else warmup
+    start = max(warmup, int((1 - DECAY_LAST) * steps)) if schedule == "wsd" else warmup
     share = min(1.0, max(0, step - start) / max(1, steps - start))
     return 0.5 * (1 + math.cos(math.pi * share)) if schedule == "cosine" else 1 - share
