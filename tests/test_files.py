@@ -90,6 +90,32 @@ def test_a_second_process_on_the_same_directory_is_refused_and_a_dead_one_holds_
     freed = subprocess.run(command, capture_output=True, text=True)
     assert "another ropewalk process" in held.stdout
     assert freed.stdout == "got it\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_cleared_by_the_next_and_nothing_of_others(tmp_path):
+    mine = [tmp_path / ".out.abcdefgh.partial", tmp_path / ".out.abcdefgh.old" / "directory"]
+    others = [tmp_path / ".out.json.abcdefgh.partial", tmp_path / ".output.abcdefgh.partial"]
+    for place in (*mine, *others):
+        place.mkdir(parents=True)
+    (mine[1] / RECORD).write_text('{"verb": "before"}')
+    with locked(tmp_path / "out"):
+        assert read_record(tmp_path / "out") == {"verb": "before"}  # it had lost its name
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "out", *others])
+    (tmp_path / ".out.ijklmnop.old" / "directory").mkdir(parents=True)
+    with new_directory(tmp_path / "out") as beside:
+        write_record(beside, {"verb": "after"})
+    assert read_record(tmp_path / "out") == {"verb": "after"}
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "out", *others])
+
+
+def test_where_names_cannot_be_exchanged_a_directory_is_replaced_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("ropewalk.files._exchange", lambda *_: False)
+    for name in ("one", "two"):
+        with new_directory(tmp_path / "out") as beside:
+            write_record(beside, {"verb": name})
+    assert read_record(tmp_path / "out") == {"verb": "two"}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 JSON = st.recursive(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,13 +21,19 @@ from .errors import UserError
 RECORD = "ropewalk.json"
 """In every directory that ropewalk makes: what was done, from what, with which settings."""
 
+PARTIAL, OLD = ".partial", ".old"
+"""What is being written and what is being replaced: `.NAME.xxxxxxxx.partial`, `.NAME.xxxxxxxx.old`."""
+
+_held: set[Path] = set()
+"""Names that this process has locked."""
+
 
 def write_atomic(path: Path | str, content: bytes | str) -> Path:
     """Write ``content`` so that a reader, or a crash, sees the old file or the new one, nothing between."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -44,34 +53,99 @@ def write_atomic(path: Path | str, content: bytes | str) -> Path:
 def new_directory(path: Path | str) -> Iterator[Path]:
     """Fill a directory beside ``path``; on success it is flushed and renamed to ``path``, else removed.
 
-    An existing ``path`` must be empty or ours (see `require_ours`); it is replaced only at the end.
+    An existing ``path`` must be empty or ours (see `require_ours`); it is replaced only at the end. The name
+    is `locked` meanwhile, so that two processes never fill the same output.
     """
     path = Path(path)
     require_ours(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    try:
-        yield beside
-        os.chmod(beside, 0o777 & ~_umask())
-        for file in beside.rglob("*"):
+    with locked(path), beside_directory(path) as place:
+        yield place
+        os.chmod(place, 0o777 & ~_umask())
+        for file in place.rglob("*"):
             if file.is_file():
                 sync_file(file)
-        replace_directory(beside, path)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+        replace_directory(place, path)
+
+
+@contextlib.contextmanager
+def beside_directory(path: Path) -> Iterator[Path]:
+    """A working directory beside ``path`` that is removed at the end, by the next `locked` at the latest."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """The name of a file beside ``path`` to be written; on success it is flushed and renamed to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
+        os.close(handle)
+        try:
+            yield Path(name)
+            os.chmod(name, 0o666 & ~_umask())
+            sync_file(Path(name))
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+        sync_directory(path.parent)
 
 
 def replace_directory(new: Path, path: Path) -> None:
-    """Put the finished directory ``new`` in the place of ``path``; the old one goes last."""
+    """Put the finished directory ``new`` in the place of ``path``; the old one goes last.
+
+    Where the system can exchange two names at once (Linux), ``path`` is at every moment the old or the new
+    one; elsewhere it is absent for an instant, and `clear_leftovers` puts the old one back after a kill.
+    """
     old: Path | None = None
-    if path.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    if not path.exists():
+        os.rename(new, path)
+    elif _exchange(new, path):
+        old = new
+    else:
+        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=OLD, dir=path.parent))
         os.rename(path, old / "directory")
-    os.rename(new, path)
+        os.rename(new, path)
     sync_directory(path.parent)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step, by Linux's renameat2; False where that cannot be done."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of <linux/fs.h>
+    return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what a killed process left beside ``path``; only for who holds its lock.
+
+    An old directory that had lost its name when the kill came gets it back.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(path.parent) if entry.name.startswith(f".{path.name}.")]
+    except OSError:
+        return
+    for name in names:
+        left = path.parent / name
+        if not re.fullmatch(r"[a-z0-9_]{8}(\.partial|\.old)", name[len(path.name) + 2 :]):
+            continue  # `.a.b.x.partial` belongs to `a.b`, not to `a`
+        if name.endswith(OLD) and not path.exists() and (left / "directory").is_dir():
+            os.rename(left / "directory", path)
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def require_ours(path: Path | str) -> None:
@@ -89,7 +163,8 @@ def require_ours(path: Path | str) -> None:
 
 
 def write_record(directory: Path | str, record: dict[str, Any]) -> None:
-    """Leave the record of a finished step in its directory."""
+    """Leave the record of a finished step in its directory; the caller holds the directory."""
+    clear_leftovers(Path(directory) / RECORD)
     write_atomic(Path(directory) / RECORD, to_json(record))
 
 
@@ -104,22 +179,49 @@ def read_record(directory: Path | str) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def locked(directory: Path | str) -> Iterator[None]:
-    """Hold ``directory`` for this process; a second one on the same directory is refused at once.
+    """Hold ``directory`` (or a file's name) for this process; a second one is refused at once.
 
-    The lock file stands beside the directory, so that the directory itself can be replaced, and is
-    released by the operating system however the process ends.
+    What a killed process left beside it is cleared. The lock is a file beside the directory, so that the
+    directory itself can be replaced, and the operating system releases it however the process ends.
+    Within a process it may be taken again. On a file system without locks nothing is held.
     """
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
+    place = directory.parent.resolve() / directory.name
+    if place in _held:
+        yield
+        return
     name = directory.parent / f".{directory.name}.lock"
-    with open(name, "w") as stream:
+    handle, alone = _lock(name, directory)
+    if alone:
+        clear_leftovers(directory)
+    _held.add(place)
+    try:
+        yield
+    finally:
+        _held.discard(place)
+        with contextlib.suppress(OSError):
+            name.unlink()  # while it is held; who waits for the same file sees that it is gone
+        os.close(handle)
+
+
+def _lock(name: Path, directory: Path) -> tuple[int, bool]:
+    """(the lock file's descriptor, whether it could be locked). Raises UserError when another has it."""
+    while True:
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                return handle, False
+            os.close(handle)
             raise UserError(
                 f"another ropewalk process is writing to {directory}; wait for it, or name another output"
             ) from None
-        yield
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(name), os.fstat(handle)):
+                return handle, True
+        os.close(handle)  # its holder removed it between our opening and our locking
 
 
 def to_json(value: Any) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,16 @@ from typing import Any, Literal
 
 from .. import __version__, console
 from ..errors import UserError
-from ..files import fingerprint, new_directory, read_record, require_ours, sync_directory, write_record
+from ..files import (
+    beside_directory,
+    fingerprint,
+    locked,
+    new_directory,
+    new_file,
+    read_record,
+    require_ours,
+    write_record,
+)
 from ..settings import option, to_record, verb
 
 EXAMPLE = """ropewalk export longer-model gguf-model --gguf
@@ -99,10 +106,9 @@ def _checkpoint(source: Any, settings: Export, gguf: bool) -> Iterator[Path]:
     if settings.adapter is None or not gguf:
         yield source.path
         return
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=settings.out.parent, prefix=".merged-") as place:
-        _merge(source, settings.adapter, Path(place))
-        yield Path(place)
+    with locked(settings.out), beside_directory(settings.out) as place:
+        _merge(source, settings.adapter, place)
+        yield place
 
 
 def _merge(source: Any, adapter: Path, place: Path) -> None:
@@ -167,19 +173,9 @@ def _write_file(
     """The GGUF file, written beside and renamed; what was written, said in a line."""
     from ..model.gguf_out import write_gguf
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".partial", dir=file.parent)
-    os.close(handle)
-    try:
+    with new_file(file) as beside:
         kind = None if settings.type == "stored" else settings.type
-        done = write_gguf(directory, Path(beside), kind=kind, name=name, about=known)
-        os.chmod(beside, 0o666 & ~_umask())
-        os.replace(beside, file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
-    sync_directory(file.parent)
+        done = write_gguf(directory, beside, kind=kind, name=name, about=known)
     console.say(f"GGUF: {done['tensors']} tensors, {done['type']}, {done['bytes']:,} bytes")
     return done
 
@@ -205,9 +201,3 @@ def _record(settings: Export, source: Any, directory: Path) -> dict[str, Any]:
         "from": before,
         **({"adapter": settings.adapter.name} if settings.adapter else {}),
     }
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
