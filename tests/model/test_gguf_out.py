@@ -252,7 +252,7 @@ def model_for_llama_cpp(name: str, place: Path) -> Path:
     """The model extended fourfold, as a checkpoint. Skips where it or llama.cpp is not there."""
     from ropewalk.verbs.extend import extend
 
-    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (it compiles for minutes)")
+    pytest.importorskip("cyllama", reason="llama.cpp is not here (pip install cyllama)")
     try:
         window = read_state(read(resolve(name).path / "config.json")).window if name == "embedded" else 8192
         resolve(name)
@@ -266,7 +266,7 @@ def model_for_llama_cpp(name: str, place: Path) -> Path:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["embedded", "smollm2"])
 def test_llama_cpp_gives_the_logits_and_tokens_of_transformers(tmp_path: Path, name: str) -> None:
-    """600 tokens at ×4, float32: as measured by hand with llama.cpp's converter, top-1 100 %, max 0.028."""
+    """600 tokens at ×4, float32. Measured: largest difference 3e-5 (embedded) and 7e-5 (SmolLM2)."""
     import llama_cpp_logits as llama_cpp
 
     source = model_for_llama_cpp(name, tmp_path / "m")
@@ -279,7 +279,7 @@ def test_llama_cpp_gives_the_logits_and_tokens_of_transformers(tmp_path: Path, n
         mine = load_model(source)(torch.tensor([ids])).logits[0].numpy()
     theirs = llama_cpp.logits(tmp_path / "m.gguf", ids)
     assert (mine.argmax(-1) == theirs.argmax(-1)).mean() >= 0.99
-    assert np.abs(mine - theirs).max() < 0.1
+    assert np.abs(mine - theirs).max() < 0.01
 
 
 @pytest.mark.slow
