@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ class ByteModel:
     """Tokens are bytes. ``answer(prompt)`` is what it says; ``log_p(before, token)`` what it believes."""
 
     name, vocab, device, dtype = "bytes", 257, "cpu", "float32"
+    stops: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -22,6 +24,7 @@ class ByteModel:
     ) -> None:
         self.answer, self.log_p, self.window, self.bos = answer, log_p, window, bos
         self.calls: list[tuple[int, ...]] = []
+        self.decodings: list[Any] = []
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
@@ -36,8 +39,9 @@ class ByteModel:
         start = windows.shape[1] - scored
         return torch.tensor([[self.log_p(r[:i], r[i]) for i in range(start, len(r))] for r in rows])
 
-    def generate(self, prompts: Tensor, new_tokens: int) -> Tensor:
+    def generate(self, prompts: Tensor, new_tokens: int, decoding: Any = None) -> Tensor:
         self.calls.append(tuple(prompts.shape))
+        self.decodings.append(decoding)
         answers = [self.encode(self.answer(self.decode(ids))) for ids in prompts.tolist()]
         return torch.tensor([(ids + [10] * new_tokens)[:new_tokens] for ids in answers])
 

@@ -13,6 +13,7 @@ class FakeLM:
     """Characters are tokens; every token has probability 1/V; the answer is the key seen, or none."""
 
     name, window, device, dtype = "fake", 64, "cpu", "float32"
+    stops = ()
 
     def __init__(self, bos: int | None = None, vocab: int = 256, sight: int = 10**9) -> None:
         self.bos, self.vocab, self.sight = bos, vocab, sight
@@ -28,7 +29,7 @@ class FakeLM:
         self.calls.append((*windows.shape, scored))
         return torch.full((len(windows), scored), -math.log(self.vocab))
 
-    def generate(self, prompts, new_tokens):
+    def generate(self, prompts, new_tokens, decoding=None):
         """Finds the key when its first digit is at most ``sight`` tokens before prompt and answer end."""
         answers = []
         for row in prompts.tolist():

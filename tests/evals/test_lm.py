@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 import torch
 from fakes import tiny_checkpoint
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, TemperatureLogitsWarper, TopPLogitsWarper
 
 from ropewalk.data.passkey import PasskeyPrompts, draw_keys
 from ropewalk.errors import UserError
 from ropewalk.model import lm as lm_module
 from ropewalk.model.cache import make_cache
+from ropewalk.model.decoding import Decoding
 from ropewalk.model.lm import TransformersLM
 from ropewalk.model.parallel import SplitLM
 
@@ -116,6 +120,129 @@ def test_answers_are_transformers_own_greedy_ones(lm, place, windows):
     assert torch.equal(lm.generate(windows, 9), expected)
 
 
+def stopping(lm, place, windows) -> int:
+    """A token that some rows say soon, and others not."""
+    said = lm.generate(windows, 12)
+    for token in said[:, 2:6].flatten().tolist():
+        rows = (said == token).any(dim=1)
+        if 0 < int(rows.sum()) < len(rows):
+            return token
+    raise AssertionError("the model says the same in every row")
+
+
+def test_answers_end_where_transformers_own_end(lm, place, windows):
+    stop = stopping(lm, place, windows)
+    model = LlamaForCausalLM.from_pretrained(place).eval()
+    expected = model.generate(
+        windows, attention_mask=torch.ones_like(windows), do_sample=False, max_new_tokens=12,
+        eos_token_id=stop, pad_token_id=stop,
+    )[:, 96:]  # fmt: skip
+    found = lm.generate(windows, 12, Decoding(stop=(stop,)))
+    assert torch.equal(found[:, : expected.shape[1]], expected)
+    assert (found[:, expected.shape[1] :] == stop).all()
+
+
+def test_rows_that_have_stopped_are_computed_no_more(lm, place, windows):
+    stop = stopping(lm, place, windows)
+    sizes = []
+    hook = lm.model.lm_head.register_forward_hook(lambda m, args, out: sizes.append(len(out)))
+    found = lm.generate(windows, 12, Decoding(stop=(stop,)))
+    hook.remove()
+    going = [sum(stop not in row[:step] for row in found.tolist()) for step in range(12)]
+    assert sizes == [rows for rows in going if rows] and sizes[-1] < 5
+    hook = lm.model.lm_head.register_forward_hook(lambda m, args, out: sizes.append(len(out)))
+    sizes.clear()
+    lm.generate(windows[:1], 12, Decoding(stop=tuple(range(lm.vocab))))
+    hook.remove()
+    assert sizes == [1]
+
+
+def test_sampled_answers_depend_on_their_prompt_and_seed_alone(lm, windows, monkeypatch):
+    seeds = (11, 12, 13, 14, 15)
+    whole = lm.generate(windows, 8, Decoding(0.8, 0.9, seeds))
+    turned = lm.generate(windows.flip(0), 8, Decoding(0.8, 0.9, seeds[::-1])).flip(0)
+    monkeypatch.setitem(lm._limits, ("generate", 96), 2)
+    assert torch.equal(lm.generate(windows, 8, Decoding(0.8, 0.9, seeds)), whole)
+    assert torch.equal(turned, whole)
+    assert not torch.equal(lm.generate(windows, 8, Decoding(0.8, 0.9, (1, 2, 3, 4, 5))), whole)
+    assert not torch.equal(lm.generate(windows, 8), whole)
+    assert torch.equal(lm.generate(windows, 8, Decoding(1e-4, 0.9, seeds)), lm.generate(windows, 8))
+
+
+def test_the_first_sampled_token_has_the_probability_that_transformers_gives_it(lm, place, windows):
+    """400 seeds at one prompt: each token's count within five standard deviations of what is expected."""
+    model = LlamaForCausalLM.from_pretrained(place).eval()
+    with torch.no_grad():
+        logits = model(windows[:1]).logits[0, -1:]
+    expected = TopPLogitsWarper(0.9)(None, TemperatureLogitsWarper(0.5)(None, logits)).softmax(-1)[0]
+    found = lm.generate(windows[:1].expand(400, -1), 1, Decoding(0.5, 0.9, tuple(range(400))))[:, 0]
+    counts = torch.bincount(found, minlength=lm.vocab)
+    assert not counts[expected == 0].any() and (counts > 0).sum() > 3
+    assert ((counts - 400 * expected).abs() <= 5 * (400 * expected).sqrt() + 1e-6).all()
+
+
+def test_answers_to_groups_are_those_of_each_group_alone(lm, windows):
+    """One haystack with a needle at several places, one of another length, and one group all alike."""
+    base = windows[0].repeat(2)[:150]
+    groups = []
+    for cut, length in ((0, 120), (60, 120), (100, 120), (119, 120), (60, 150)):
+        group = base[:length].repeat(3, 1)
+        group[:, cut : cut + 4] = torch.arange(12).reshape(3, 4)[:, : length - cut]
+        groups.append(group)
+    groups.append(base.repeat(2, 1))
+    found = dict(lm.generate_groups(groups, 5))
+    assert sorted(found) == list(range(6))
+    for i, group in enumerate(groups):
+        assert torch.equal(found[i], lm.generate(group, 5))
+
+
+def test_what_groups_share_at_their_start_is_read_once(lm, windows):
+    base = windows[0]
+    groups = [torch.cat([base[:cut].repeat(4, 1), windows[:4, : 96 - cut]], dim=1) for cut in (50, 80)]
+    tokens = []
+    hook = lm.model.model.embed_tokens.register_forward_hook(
+        lambda m, args, out: tokens.append(args[0].numel())
+    )
+    list(lm.generate_groups(groups, 1))
+    hook.remove()
+    assert tokens == [50, 4 * 46, 30, 4 * 16]
+
+
+def test_groups_are_read_alone_where_a_cache_cannot_go_back(lm, windows, monkeypatch):
+    groups = [windows[:1].repeat(2, 1), windows[:1, :50].repeat(3, 1)]
+    expected = dict(lm.generate_groups(groups, 4))
+    monkeypatch.setitem(lm.__dict__, "_cache_can_go_back", False)
+    monkeypatch.setattr(lm, "_after", None)
+    found = dict(lm.generate_groups(groups, 4))
+    assert all(torch.equal(found[i], expected[i]) for i in (0, 1))
+
+
+@pytest.fixture(scope="module")
+def dynamic(place, tmp_path_factory):
+    """The same model with dynamic scaling from a window of 64 tokens."""
+    path = tmp_path_factory.mktemp("dynamic") / "model"
+    shutil.copytree(place, path)
+    config = json.loads((path / "config.json").read_text())
+    config["max_position_embeddings"] = 64
+    config["rope_parameters"] = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10_000.0}
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def test_with_dynamic_scaling_the_order_of_calls_changes_nothing(dynamic, windows):
+    """transformers keeps the table of the longest call: 80 tokens after 96 would not be 80 tokens alone."""
+    parts = [windows[:, :n] for n in (40, 80, 96)]
+    up, down = TransformersLM(dynamic), TransformersLM(dynamic)
+    scores = [up.log_probs(part, 9) for part in parts], [down.log_probs(part, 9) for part in parts[::-1]]
+    said = [up.generate(part, 9) for part in parts], [down.generate(part, 9) for part in parts[::-1]]
+    for a, b in zip(scores[0] + said[0], scores[1][::-1] + said[1][::-1]):
+        assert torch.equal(a, b)
+    for part, found in zip(parts, scores[0]):
+        torch.testing.assert_close(found, reference(dynamic, part, 9), atol=2e-5, rtol=1e-5)
+    groups = dict(down.generate_groups([windows[:1].repeat(2, 1), windows[:1, :80]], 4))
+    assert torch.equal(groups[1], TransformersLM(dynamic).generate(windows[:1, :80], 4))
+
+
 def test_answers_along_a_row_are_those_of_each_prompt_alone(lm, windows):
     tail = [5, 9, 200]
     cuts = [10, 11, 40, 96]
@@ -179,6 +306,8 @@ def test_copies_on_several_devices_give_what_one_gives(lm, place, windows):
     torch.testing.assert_close(split.log_probs(windows, 9), lm.log_probs(windows, 9), atol=1e-5, rtol=0)
     assert split.log_probs(windows[:2], 9).shape == (2, 9)  # fewer rows than copies
     assert torch.equal(split.generate(windows, 4), lm.generate(windows, 4))
+    drawn = Decoding(0.7, seeds=(1, 2, 3, 4, 5))
+    assert torch.equal(split.generate(windows, 4, drawn), lm.generate(windows, 4, drawn))
     along = split.generate_along(windows, [10, 40], [5], 4)
     assert torch.equal(along, lm.generate_along(windows, [10, 40], [5], 4))
 

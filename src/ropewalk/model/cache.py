@@ -45,6 +45,14 @@ class ReservedLayer(DynamicLayer):
         self.values = torch.tensor([], dtype=self.dtype, device=self.device)
         self.is_initialized = True
 
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep only these rows of the batch, with the room behind them."""
+        if self._rooms is not None:
+            length = self.get_seq_length()
+            keys, values = (room[indices] for room in self._rooms)
+            self._rooms = keys, values
+            self.keys, self.values = keys[:, :, :length], values[:, :, :length]
+
     def _reserve(self, states: torch.Tensor) -> torch.Tensor:
         return states.new_empty((*states.shape[:2], self.capacity, states.shape[3]))
 
@@ -55,6 +63,15 @@ def make_cache(config: Any, capacity: int) -> Cache:
     if not keeps_all(plain):
         return plain
     return Cache(layers=[ReservedLayer(capacity) for _ in plain.layers])
+
+
+def branched(trunk: Cache, rows: int, capacity: int) -> Cache:
+    """A new cache for ``rows`` sequences that all begin with what ``trunk`` holds, which stays as it is."""
+    layers = [ReservedLayer(capacity) for _ in trunk.layers]
+    for new, old in zip(layers, trunk.layers):
+        states = (getattr(old, name).expand(rows, -1, -1, -1) for name in ("keys", "values"))
+        new.update(*states)
+    return Cache(layers=list(layers))
 
 
 def keeps_all(cache: Cache) -> bool:

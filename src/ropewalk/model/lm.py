@@ -1,9 +1,8 @@
-"""A language model as the evaluations see it: token log-probabilities, greedy answers, text to tokens."""
+"""A language model as the evaluations see it: token log-probabilities, answers, text to tokens."""
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,15 +13,21 @@ from torch import Tensor
 
 from ..errors import UserError
 from . import attention
-from .cache import keeps_all, make_cache
+from .cache import branched, keeps_all, make_cache
+from .decoding import GREEDY, Decoding, answer, keep, shared_start
 from .load import load_config, load_model, load_tokenizer, model_block
 from .quiet import quiet
+from .swap import Rotations
 
 CPU_LOGITS, GPU_LOGITS = 1 << 22, 1 << 28
 """Logits computed at once: 16 MB stay in a CPU's cache, 1 GiB fills a GPU."""
 
 PAYS_FROM = 5e15
 """Tokens × parameters from which compiling pays: about a minute of an H100."""
+
+CPU_TRUNK, GPU_TRUNK = 0.2, 0.7
+"""Share of a prompt from which a beginning that was read before pays: what is read after it gets a dense
+mask, with which a GPU's attention is some three times slower than with the causal one."""
 
 
 class LanguageModel(Protocol):
@@ -35,6 +40,10 @@ class LanguageModel(Protocol):
     device: str
     dtype: str
 
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """Token ids that end an answer."""
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, no special tokens added."""
 
@@ -44,8 +53,8 @@ class LanguageModel(Protocol):
     def log_probs(self, windows: Tensor, scored: int) -> Tensor:
         """log p of the last ``scored`` tokens of each window, given all before: (B, T) -> (B, scored)."""
 
-    def generate(self, prompts: Tensor, new_tokens: int) -> Tensor:
-        """The ``new_tokens`` likeliest tokens after each prompt, one by one: (B, T) -> (B, new_tokens)."""
+    def generate(self, prompts: Tensor, new_tokens: int, decoding: Decoding = GREEDY) -> Tensor:
+        """What follows each prompt, token by token: (B, T) -> (B, new_tokens)."""
 
     def describe(self) -> dict[str, Any]:
         """The "model" block of a results file."""
@@ -89,6 +98,15 @@ class TransformersLM:
     def model(self) -> Any:
         """The weights in memory: loaded when first needed, after the texts were read and checked."""
         return load_model(self.path, dtype=self.dtype, device=self.device)
+
+    @cached_property
+    def _rotations(self) -> Rotations:
+        return Rotations(self.model if self.length_dependent else None)
+
+    @property
+    def length_dependent(self) -> bool:
+        """Do the rotations depend on how long a call is?"""
+        return self.block["method"] in ("dynamic", "longrope")
 
     @property
     def on_gpu(self) -> bool:
@@ -148,16 +166,52 @@ class TransformersLM:
             assert self._compiled_layers
         return self._in_parts(windows, "score", lambda part: self._score(part, scored))
 
-    def generate(self, prompts: Tensor, new_tokens: int) -> Tensor:
+    @cached_property
+    def stops(self) -> tuple[int, ...]:
+        """The ids by which the checkpoint says that generation ends, else the tokenizer's end of text."""
+        found = getattr(self.model, "generation_config", None)
+        ids = getattr(found, "eos_token_id", None)
+        ids = self.tokenizer.eos_token_id if ids is None else ids
+        return () if ids is None else tuple(ids) if isinstance(ids, list | tuple) else (int(ids),)
+
+    def generate(self, prompts: Tensor, new_tokens: int, decoding: Decoding = GREEDY) -> Tensor:
         """See `LanguageModel.generate`: one pass over the prompts, then token by token from the cache."""
         assert new_tokens >= 1
+        uniforms = decoding.uniforms(len(prompts), new_tokens)
+
+        def compute(part: Tensor, u: Tensor) -> Tensor:
+            return self._answers(part, new_tokens, decoding, u)
+
         with self._eagerly():
-            return self._in_parts(prompts, "generate", lambda part: self._greedy(part, new_tokens))
+            return self._in_parts(prompts, "generate", compute, uniforms)
+
+    def generate_groups(self, groups: Sequence[Tensor], new_tokens: int) -> Iterator[tuple[int, Tensor]]:
+        """(i, greedy answers) of every group i of prompts, as soon as they are there, in some order.
+
+        groups: each (B, T), with lengths of their own.  The answers (B, new_tokens) are the same tokens as
+        `generate` gives; but what all rows of a group share at their start, with one another and with other
+        groups, is read once. Ten prompts of one haystack with their keys at five depths cost about half.
+        """
+        trunk = max((group[0, : shared_start(list(group))] for group in groups), key=len)
+        cuts = [min(shared_start([trunk, *group]), group.shape[1] - 1) for group in groups]
+        least = GPU_TRUNK if self.on_gpu else CPU_TRUNK
+        ahead = [i for i, group in enumerate(groups) if cuts[i] >= max(1, least * group.shape[1])]
+        alone = set(range(len(groups))) - set(ahead if self._cache_can_go_back else [])
+        for i in sorted(alone):
+            yield i, self.generate(groups[i], new_tokens)
+        if len(alone) == len(groups):
+            return
+        cache, at = make_cache(self._text_config, max(cuts)), 0
+        for i in sorted(ahead, key=cuts.__getitem__):
+            with self._eagerly():
+                self._read(trunk[None, at : cuts[i]], cache)
+                at = max(at, cuts[i])
+                yield i, self._in_parts(groups[i], "generate", self._after(cache, at, new_tokens))
 
     def generate_along(
         self, rows: Tensor, cuts: Sequence[int], tail: Sequence[int], new_tokens: int
     ) -> Tensor:
-        """Answers after the first c tokens of each row and ``tail``, for every c of ``cuts``.
+        """Greedy answers after the first c tokens of each row and ``tail``, for every c of ``cuts``.
 
         rows: (B, T).  cuts: increasing, 1 … T.  Returns (B, cuts, new_tokens), the same tokens as
         `generate` gives for each of them; but what they share at their start is computed once.
@@ -175,6 +229,7 @@ class TransformersLM:
         ids = windows.to(self.device)
         targets = ids[:, -scored:].reshape(-1)
         with attention.kernel(self.kernel_for(ids)):
+            self._rotations.renew()
             if not self._plain_head:
                 logits = self._logits(ids, scored + 1)[:, :-1]
                 losses = _losses(logits.reshape(len(targets), -1), targets)
@@ -190,34 +245,44 @@ class TransformersLM:
         return -losses.reshape(len(ids), scored).cpu()
 
     @torch.inference_mode()
-    def _greedy(self, prompts: Tensor, new_tokens: int) -> Tensor:
-        cache = make_cache(self._text_config, prompts.shape[1] + new_tokens)
-        return self._answer(prompts.to(self.device), cache, new_tokens).cpu()
+    def _answers(self, prompts: Tensor, new_tokens: int, decoding: Decoding, uniforms: Tensor) -> Tensor:
+        ids = prompts.to(self.device)
+        kernel = self.kernel_for(ids) if self.alone else "torch"
+        cache = make_cache(self._text_config, ids.shape[1] + new_tokens)
+        self._rotations.renew()
+        reading = attention.kernel(kernel)
+        return answer(self.model, ids, cache, new_tokens, decoding, uniforms, reading).cpu()
 
-    def _answer(self, ids: Tensor, cache: Any, new_tokens: int) -> Tensor:
-        """Greedy tokens after what is in the cache and ``ids`` (B, T); the cache grows by T + new − 1."""
-        kernel = self.kernel_for(ids) if self.alone and cache.get_seq_length() == 0 else "torch"
-        with attention.kernel(kernel):
-            out = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **self._keep(1))
-        found = [out.logits[:, -1].argmax(-1)]
-        for _ in range(new_tokens - 1):
-            out = self.model(input_ids=found[-1][:, None], past_key_values=cache, use_cache=True)
-            found.append(out.logits[:, -1].argmax(-1))
-        return torch.stack(found, dim=1)
+    @torch.inference_mode()
+    def _read(self, ids: Tensor, cache: Any) -> None:
+        """Let the model read on (B, T), T >= 0, without an answer."""
+        if ids.shape[1]:
+            kernel = self.kernel_for(ids) if self.alone and cache.get_seq_length() == 0 else "torch"
+            with attention.kernel(kernel):
+                self.model.base_model(input_ids=ids.to(self.device), past_key_values=cache, use_cache=True)
+
+    def _after(self, trunk: Any, cut: int, new_tokens: int) -> Callable[[Tensor], Tensor]:
+        """Greedy answers to prompts whose first ``cut`` tokens are in the cache ``trunk``."""
+
+        @torch.inference_mode()
+        def compute(part: Tensor) -> Tensor:
+            cache = branched(trunk, len(part), part.shape[1] + new_tokens)
+            rest, none = part[:, cut:].to(self.device), GREEDY.uniforms(len(part), new_tokens)
+            return answer(self.model, rest, cache, new_tokens, GREEDY, none, contextlib.nullcontext()).cpu()
+
+        return compute
 
     @torch.inference_mode()
     def _along(self, rows: Tensor, cuts: Sequence[int], tail: Sequence[int], new_tokens: int) -> Tensor:
-        ids = rows.to(self.device)
-        question = torch.tensor(tail, device=self.device).expand(len(ids), -1)
+        question = torch.tensor(tail, device=self.device).expand(len(rows), -1)
+        none = GREEDY.uniforms(len(rows), new_tokens)
         cache = make_cache(self._text_config, cuts[-1] + len(tail) + new_tokens)
         answers, at = [], 0
         for cut in cuts:
-            if cut > at:
-                kernel = self.kernel_for(ids[:, at:cut]) if self.alone and at == 0 else "torch"
-                with attention.kernel(kernel):
-                    self.model.base_model(input_ids=ids[:, at:cut], past_key_values=cache, use_cache=True)
-                at = cut
-            answers.append(self._answer(question, cache, new_tokens).cpu())
+            self._read(rows[:, at:cut], cache)
+            at = max(at, cut)
+            reading = contextlib.nullcontext()
+            answers.append(answer(self.model, question, cache, new_tokens, GREEDY, none, reading).cpu())
             cache.crop(-(len(tail) + new_tokens - 1))
         return torch.stack(answers, dim=1)
 
@@ -227,10 +292,7 @@ class TransformersLM:
 
         Not where layers forget (sliding windows, states), nor where rotations depend on the length read.
         """
-        return keeps_all(make_cache(self._text_config, 1)) and self.block["method"] not in (
-            "dynamic",
-            "longrope",
-        )
+        return keeps_all(make_cache(self._text_config, 1)) and not self.length_dependent
 
     @property
     def _text_config(self) -> Any:
@@ -240,12 +302,8 @@ class TransformersLM:
         """The last hidden states (B, T, hidden). No mask is given, so attention takes its causal kernel."""
         return self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
 
-    def _logits(self, ids: Tensor, keep: int) -> Tensor:
-        return self.model(input_ids=ids, use_cache=False, **self._keep(keep)).logits[:, -keep:]
-
-    def _keep(self, rows: int) -> dict[str, int]:
-        takes = "logits_to_keep" in inspect.signature(self.model.forward).parameters
-        return {"logits_to_keep": rows} if takes else {}
+    def _logits(self, ids: Tensor, rows: int) -> Tensor:
+        return self.model(input_ids=ids, use_cache=False, **keep(self.model, rows)).logits[:, -rows:]
 
     @cached_property
     def _plain_head(self) -> bool:
@@ -273,8 +331,11 @@ class TransformersLM:
                 self.kernels[size], _ = attention.fastest(lambda: self._hidden(some))
         return self.kernels[size]
 
-    def _in_parts(self, rows: Tensor, kind: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Compute ``rows`` (B, T) in parts as even as can be, each as large as memory allows."""
+    def _in_parts(self, rows: Tensor, kind: str, compute: Callable[..., Tensor], *beside: Tensor) -> Tensor:
+        """Compute ``rows`` (B, T) in parts as even as can be, each as large as memory allows.
+
+        beside: tensors (B, …) of which ``compute`` gets the same rows.
+        """
         length = rows.shape[1]
         limit = self._limits.setdefault((kind, length), self._estimate(kind, length))
         done: list[Tensor] = []
@@ -282,11 +343,11 @@ class TransformersLM:
         while at < len(rows):
             parts = -(-(len(rows) - at) // limit)
             size = -(-(len(rows) - at) // parts)
-            part = rows[at : at + size]
+            part, others = rows[at : at + size], [one[at : at + size] for one in beside]
             if self.compiled and kind == "score":  # one shape, one compilation
                 part = torch.cat([part, part[:1].expand(limit - size, -1)])
             try:
-                done.append(compute(part)[:size])
+                done.append(compute(part, *others)[:size])
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise

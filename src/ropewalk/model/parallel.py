@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from . import attention
+from .decoding import GREEDY, Decoding
 from .lm import TransformersLM
 
 
@@ -39,6 +41,7 @@ class SplitLM:
         self.name, self.window, self.bos, self.vocab = first.name, first.window, first.bos, first.vocab
         self.device, self.dtype = first.device, first.dtype
         self.encode, self.decode, self.describe = first.encode, first.decode, first.describe
+        self.length_dependent = first.length_dependent
         for copy in self.copies:
             copy.alone, copy.kernels = False, first.kernels
 
@@ -46,6 +49,11 @@ class SplitLM:
     def kernels(self) -> dict[int, str]:
         """The attention kernels of the first copy."""
         return self.copies[0].kernels
+
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """See `LanguageModel`."""
+        return self.copies[0].stops
 
     @property
     def compiled(self) -> bool:
@@ -62,9 +70,14 @@ class SplitLM:
         with attention.kernel(self.copies[0].kernel_for(windows)):
             return self._split(windows, lambda copy, part: copy.log_probs(part, scored))
 
-    def generate(self, prompts: Tensor, new_tokens: int) -> Tensor:
-        """See `LanguageModel.generate`."""
-        return self._split(prompts, lambda copy, part: copy.generate(part, new_tokens))
+    def generate(self, prompts: Tensor, new_tokens: int, decoding: Decoding = GREEDY) -> Tensor:
+        """See `LanguageModel.generate`. A prompt takes its seed along."""
+        seeds = torch.tensor(decoding.seeds or (0,) * len(prompts))
+
+        def answers(copy: TransformersLM, part: Tensor, own: Tensor) -> Tensor:
+            return copy.generate(part, new_tokens, dataclasses.replace(decoding, seeds=tuple(own.tolist())))
+
+        return self._split(prompts, answers, seeds)
 
     def generate_along(
         self, rows: Tensor, cuts: Sequence[int], tail: Sequence[int], new_tokens: int
@@ -72,9 +85,13 @@ class SplitLM:
         """See `TransformersLM.generate_along`."""
         return self._split(rows, lambda copy, part: copy.generate_along(part, cuts, tail, new_tokens))
 
-    def _split(self, rows: Tensor, compute: Callable[[TransformersLM, Tensor], Tensor]) -> Tensor:
+    def _split(self, rows: Tensor, compute: Callable[..., Tensor], *beside: Tensor) -> Tensor:
+        """Every copy computes its rows; ``beside``: tensors of which it gets the same rows."""
         for copy in self.copies:  # one after the other: loading weights is not for threads
             copy.ready()
-        parts = [part for part in torch.tensor_split(rows, len(self.copies)) if len(part)]
-        with ThreadPoolExecutor(len(parts)) as pool:
-            return torch.cat(list(pool.map(compute, self.copies, parts)))
+        parts = [
+            [part for part in torch.tensor_split(one, len(self.copies)) if len(part)]
+            for one in (rows, *beside)
+        ]
+        with ThreadPoolExecutor(len(parts[0])) as pool:
+            return torch.cat(list(pool.map(compute, self.copies, *parts)))

@@ -93,6 +93,30 @@ def swapped(model: Any, config: dict[str, Any]) -> Iterator[None]:
             model.set_submodule(place.name, place.module)
 
 
+class Rotations:
+    """The rotary modules of a model as they were built, to begin anew with before each call.
+
+    transformers' dynamic scaling keeps the table of the longest call it has seen, so that what a model says
+    of a text would depend on what it read before. model: None for one whose rotations stay the same.
+    Modules that somebody else has put in their place (`swapped`) are left alone.
+    """
+
+    def __init__(self, model: Any | None) -> None:
+        self._model: Any = model
+        found = [] if model is None else model.named_modules(remove_duplicate=False)
+        self._there = {name: module for name, module in found if has_frequencies(module)}
+        new = {id(module): copy.deepcopy(module) for module in self._there.values()}
+        self._built = {name: new[id(module)] for name, module in self._there.items()}
+
+    def renew(self) -> None:
+        """Put new copies of the modules in their places."""
+        copies = {id(module): copy.deepcopy(module) for module in self._built.values()}
+        for name, module in self._there.items():
+            if self._model.get_submodule(name) is module:
+                self._there[name] = copies[id(self._built[name])]
+                self._model.set_submodule(name, self._there[name])
+
+
 def require_only_rotary(config: dict[str, Any], other: dict[str, Any]) -> None:
     """Raise UserError when two configs build models that differ in more than their rotary modules.
 
