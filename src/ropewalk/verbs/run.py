@@ -92,6 +92,7 @@ class Arm:
     untrained: bool = option(False, help="also evaluate it before its training")
     finetune: dict = field(default_factory=dict, metadata={"help": "changes of the recipe's section"})
     evaluate: dict = field(default_factory=dict, metadata={"help": "changes of the recipe's section"})
+    by_steps: dict = field(default_factory=dict, metadata={"help": "changes of the recipe's section"})
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,8 @@ def _arm(recipe: Recipe, arm: Arm, base: str, out: Path) -> list[Step]:
         base = str(out / "checkpoints" / f"{recipe.name}-{arm.after}")
     wanted = {"model": base, "out": longer, "to": arm.to, "method": arm.method}
     training = {**recipe.finetune, **arm.finetune}
-    last, at = training.get("steps", 1000), recipe.by_steps.get("at", [])
+    on_the_way = {**recipe.by_steps, **arm.by_steps}
+    last, at = training.get("steps", 1000), on_the_way.pop("at", [])
     between = [step for step in at if 0 < step < last]
     if between:
         training["keep_at"] = between
@@ -277,16 +279,15 @@ def _arm(recipe: Recipe, arm: Arm, base: str, out: Path) -> list[Step]:
     )
     for step in at:
         place = longer if step == 0 else tuned if step == last else snapshot_path(tuned, step)
-        steps.append(_on_the_way(recipe, arm, place, f"{name}-step-{step}", out))
+        steps.append(_on_the_way({"target": arm.to, **on_the_way}, place, f"{name}-step-{step}", out))
     return [*steps, _evaluate(recipe, str(tuned), name, out, arm)]
 
 
-def _on_the_way(recipe: Recipe, arm: Arm, model: Path, name: str, out: Path) -> Step:
+def _on_the_way(wanted: dict[str, Any], model: Path, name: str, out: Path) -> Step:
     """Evaluate one arm as it stands after so many steps, apart from the results of finished models."""
     from .evaluate import evaluate
 
-    own = {key: value for key, value in recipe.by_steps.items() if key != "at"}
-    settings = {"target": arm.to, **own, "model": str(model), "name": name, "out": str(out / "by-steps")}
+    settings = {**wanted, "model": str(model), "name": name, "out": str(out / "by-steps")}
     return Step(f"evaluate {name}", lambda: evaluate(**settings))
 
 
@@ -379,13 +380,19 @@ def _check(recipe: Recipe, path: Path) -> None:
         where = f"recipe {path}: " + (f"arm {name}: " if name else "")
         from_mapping(Finetune, {**recipe.finetune, **arm.finetune, **own}, where + "finetune")
         from_mapping(Evaluate, {**recipe.evaluate, **arm.evaluate, **own}, where + "evaluate")
-    if recipe.by_steps:
-        at = recipe.by_steps.get("at")
-        if not isinstance(at, list) or not all(type(step) is int and step >= 0 for step in at):
-            raise UserError(f"recipe {path}: by_steps: at is {at!r}, not a list of steps, such as [0, 200]")
-        last = min({**recipe.finetune, **arm.finetune}.get("steps", 1000) for arm in arms_of(recipe).values())
-        if max(at, default=0) > last:
-            raise UserError(f"recipe {path}: by_steps: at has {max(at)}, behind the last step, {last}")
-        rest = {key: value for key, value in recipe.by_steps.items() if key != "at"}
-        from_mapping(Evaluate, {**rest, **own}, f"recipe {path}: by_steps")
+        if recipe.by_steps or arm.by_steps:
+            last = {**recipe.finetune, **arm.finetune}.get("steps", 1000)
+            _check_by_steps({**recipe.by_steps, **arm.by_steps}, last, where + "by_steps")
     from_mapping(Report, {**recipe.report, "results": "r", "out": "o"}, f"recipe {path}: report")
+
+
+def _check_by_steps(section: dict[str, Any], last: int, where: str) -> None:
+    from .evaluate import Evaluate
+
+    at = section.get("at")
+    if not isinstance(at, list) or not all(type(step) is int and step >= 0 for step in at):
+        raise UserError(f"{where}: at is {at!r}, not a list of steps, such as [0, 200]")
+    if max(at, default=0) > last:
+        raise UserError(f"{where}: at has {max(at)}, behind the last step, {last}")
+    rest = {key: value for key, value in section.items() if key != "at"}
+    from_mapping(Evaluate, {**rest, "model": "m", "out": "o"}, where)
