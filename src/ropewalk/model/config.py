@@ -6,12 +6,12 @@ Pure knowledge about dictionaries; nothing here touches a file or a weight.
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import UserError
 from .quiet import quiet
+from .sane import check_parameters, check_sizes
 
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
 """The rope types that ropewalk reads; all are transformers' own."""
@@ -99,7 +99,8 @@ def as_read(config: dict[str, Any]) -> dict[str, Any]:
         raise UserError("config.json names no model_type: not a transformers checkpoint")
     if family not in CONFIG_MAPPING:
         code = ", and code shipped with a model is never run" if config.get("auto_map") else ""
-        raise UserError(f"family {family!r} is not known to transformers {__version__}{code}")
+        raise UserError(f"family {family[:60]!r} is not known to transformers {__version__}{code}")
+    check_sizes(config)
     for parameters in _rope_dicts(text_part(config)):
         kind = parameters.get("rope_type", parameters.get("type", "default"))
         if kind not in (*ROPE_TYPES, "mrope", "axial", "su"):
@@ -129,7 +130,7 @@ def window_key(config: dict[str, Any]) -> str:
     """The key in which this family's config.json states its window."""
     from transformers import CONFIG_MAPPING
 
-    kind = text_part(config).get("model_type") or config["model_type"]
+    kind = str(text_part(config).get("model_type") or config["model_type"])
     names = getattr(CONFIG_MAPPING[kind], "attribute_map", {}) if kind in CONFIG_MAPPING else {}
     return str(names.get("max_position_embeddings", "max_position_embeddings"))
 
@@ -155,6 +156,7 @@ def read_state(config: dict[str, Any]) -> RopeState:
     layers = split_layers(raw)
     if not layers:
         raise UserError(f"family {family} has no layer with rotary positions in this checkpoint")
+    check_parameters(layers)
     main = main_layer(layers)
     parameters = layers[main]
     head_dim = _head_dim(read, main)
@@ -254,11 +256,7 @@ def _scaling(parameters: dict[str, Any], stated: int) -> tuple[str, float, int, 
     original = int(parameters.get("original_max_position_embeddings") or stated)
     if factor is None:
         factor = stated / original if kind in ("longrope", "yarn") else 1.0
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not math.isfinite(factor):
-        raise UserError(f"config.json has rope factor {factor!r}; it must be a number of at least 1")
     factor = float(factor)
-    if factor < 1:
-        raise UserError(f"config.json has rope factor {factor:g}; it must be a number of at least 1")
     if kind in ("linear", "proportional"):
         return kind, factor, stated, round(stated / factor)
     if kind == "dynamic":  # the stated window is where its stretching begins

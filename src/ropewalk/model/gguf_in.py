@@ -7,12 +7,17 @@ scaled file would silently run unscaled; here they become rope parameters.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from .gguf_header import check_header
 from .quiet import quiet
+
+MOST_FREQUENCIES = 1 << 16
+"""Longest list of divisors, one a frequency of a head."""
 
 
 def open_gguf(path: Path) -> Any:
@@ -20,10 +25,13 @@ def open_gguf(path: Path) -> Any:
     from gguf import GGUFReader
 
     try:
+        check_header(path)
         reader = GGUFReader(str(path))
         end = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
     except FileNotFoundError:
         raise UserError(f"no such model: {path}") from None
+    except UserError:
+        raise
     except (ValueError, IndexError, KeyError, OverflowError, TypeError, OSError, struct.error, MemoryError):
         raise UserError(f"{path} is cut off, or not a GGUF file: copy or download it again") from None
     if end > path.stat().st_size:
@@ -34,8 +42,17 @@ def open_gguf(path: Path) -> Any:
 
 
 def metadata(reader: Any) -> dict[str, Any]:
-    """All keys and values of an open GGUF file, as plain Python values."""
-    return {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
+    """All keys and values of an open GGUF file, as plain Python values. Raises UserError for broken text."""
+    found = {}
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF."):
+            try:
+                found[name] = field.contents()
+            except (ValueError, IndexError):
+                raise UserError(
+                    f"GGUF key {name[:60]!r} holds bytes that are not text; copy or download the file again"
+                ) from None
+    return found
 
 
 def gguf_config(path: Path, meta: dict[str, Any], reader: Any) -> dict[str, Any]:
@@ -74,18 +91,20 @@ def rope_scaling(architecture: str, meta: dict[str, Any], reader: Any) -> dict[s
     """The scaling a GGUF file asks for, in transformers' words; None when there is none."""
     key = f"{architecture}.rope.scaling"
     kind = meta.get(f"{key}.type")
-    factor = float(meta.get(f"{key}.factor") or meta.get(f"{architecture}.rope.scale_linear") or 1.0)
-    window = int(meta.get(f"{architecture}.context_length") or 0)
-    original = meta.get(f"{key}.original_context_length")
+    factor = _number(meta, f"{key}.factor") or _number(meta, f"{architecture}.rope.scale_linear") or 1.0
+    window = int(_number(meta, f"{architecture}.context_length") or 0)
+    original = int(_number(meta, f"{key}.original_context_length") or window)
     divisors = _tensor(reader, "rope_freqs.weight")
+    long, short = _tensor(reader, "rope_factors_long.weight"), _tensor(reader, "rope_factors_short.weight")
+    if window < 1 and (divisors or long or kind == "yarn"):
+        raise UserError(f"GGUF key {architecture}.context_length is missing: its scaling cannot be told")
     if divisors is not None and max(divisors) > 1:  # Llama 3's scaling, stored as one divisor a frequency
         return _table(divisors, divisors, max(divisors), window)
-    long, short = _tensor(reader, "rope_factors_long.weight"), _tensor(reader, "rope_factors_short.weight")
     if long is not None and short is not None:
-        table = _table(short, long, window / int(original or window), int(original or window))
-        attention = meta.get(f"{key}.attn_factor")
+        table = _table(short, long, window / original, original)
+        attention = _number(meta, f"{key}.attn_factor")
         if attention:
-            table["attention_factor"] = _shortest(float(attention))
+            table["attention_factor"] = _shortest(attention)
         else:
             table.pop("attention_factor")
         return table
@@ -97,7 +116,8 @@ def rope_scaling(architecture: str, meta: dict[str, Any], reader: Any) -> dict[s
         return {"rope_type": "linear", "factor": factor}
     if kind == "yarn":
         found = {"rope_type": "yarn", "factor": factor}
-        found["original_max_position_embeddings"] = int(original or round(window / factor))
+        stated = f"{key}.original_context_length" in meta
+        found["original_max_position_embeddings"] = original if stated else round(window / factor)
         return found
     raise UserError(f"GGUF rope scaling type {kind!r} is not known here; known: none, linear, yarn, longrope")
 
@@ -116,8 +136,31 @@ def _table(short: list[float], long: list[float], factor: float, original: int) 
 def _tensor(reader: Any, name: str) -> list[float] | None:
     for tensor in reader.tensors:
         if tensor.name == name:
-            return [_shortest(float(value)) for value in tensor.data]
+            if (
+                tensor.tensor_type.name != "F32"
+                or tensor.data.ndim != 1
+                or len(tensor.data) > MOST_FREQUENCIES
+            ):
+                raise UserError(
+                    f"GGUF tensor {name} is not a list of float32 numbers; download the file again"
+                )
+            values = [_shortest(float(value)) for value in tensor.data]
+            if not all(math.isfinite(value) and value > 0 for value in values):
+                raise UserError(
+                    f"GGUF tensor {name} has a divisor that is not above 0; download the file again"
+                )
+            return values
     return None
+
+
+def _number(meta: dict[str, Any], key: str) -> float | None:
+    """A key's number, or None where it is absent. Raises UserError for what is no number of a scaling."""
+    value = meta.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1 << 40:
+        raise UserError(f"GGUF key {key} is {str(value)[:60]!r}; it must be a number from 0 to {1 << 40:,}")
+    return float(value)
 
 
 def _shortest(value: Any) -> Any:

@@ -95,8 +95,8 @@ def stretched(
     if method == "linear":
         return _linear(state, layer, kept, k, to)
     if kind == method and method in ("yarn", "llama3"):
-        more = {**own, **settings, "factor": float(own["factor"]) * k}
-        return _derived_attention(more, float(own["factor"]))
+        before = factor_of(state, own)
+        return _derived_attention({**own, **settings, "factor": before * k}, before)
     if kind != "default":
         what = "a checkpoint without scaling" if method != "dynamic" else "one without scaling"
         raise UserError(
@@ -215,9 +215,6 @@ def frequencies_of(
     base = float(own["rope_theta"])
     d = rotated(state, own, layer)
     original = int(own.get("original_max_position_embeddings") or state.original_window)
-    factor = own.get("factor")
-    if factor is None:
-        factor = state.stated / original if kind in ("yarn", "longrope") else 1.0
     names = {
         "yarn": ("beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "truncate"),
         "llama3": ("low_freq_factor", "high_freq_factor"),
@@ -227,7 +224,7 @@ def frequencies_of(
     if kind == "proportional":
         d, more = head_dim(state, layer), {"partial": float(own.get("partial_rotary_factor") or 1.0)}
     method = {"default": "none"}.get(kind, kind)
-    k = max(float(factor), 1.0)
+    k = max(factor_of(state, own), 1.0)
     return scaled(
         method,
         d,
@@ -239,6 +236,14 @@ def frequencies_of(
         dtype=dtype or torch.float32,
         **more,
     )
+
+
+def factor_of(state: RopeState, own: dict[str, Any]) -> float:
+    """By what these rope parameters stretch; yarn and longrope may leave it to the windows stated."""
+    if own.get("factor") is not None:
+        return float(own["factor"])
+    original = int(own.get("original_max_position_embeddings") or state.original_window)
+    return state.stated / original if own.get("rope_type") in ("yarn", "longrope") else 1.0
 
 
 def head_dim(state: RopeState, layer: str | None = None) -> int:

@@ -29,6 +29,14 @@ from ..errors import UserError
 from ..files import RECORD, to_json, write_atomic
 
 SCHEMA = 1
+NUMBERS = (
+    *("low", "high", "n", "right", "rate", "length", "depth", "distance", "context", "from", "to", "stride"),
+    *("loss", "perplexity", "windows", "learning_rate", "step", "accuracy", "score", "stderr"),
+    *("standard_error", "k_max", "target", "sample_low", "sample_high", "real_distance"),
+)
+"""Names that stand for a number, or null, wherever a row or a summary has them."""
+LARGEST = 1e100
+"""No count, loss or perplexity that we write comes near it; arithmetic with larger ones overflows."""
 KEYS: dict[str, type] = {
     "evaluation": str,
     "model": dict,
@@ -68,6 +76,9 @@ def read_result(path: Path | str) -> dict[str, Any]:
     if not all(isinstance(row, dict) for row in found["rows"]):
         raise UserError(f"results file {path} has a row that is not a mapping; run the evaluation again")
     _require_finite(found, path)
+    for number, row in enumerate(found["rows"], 1):
+        _require_numbers(row, f"row {number}", path)
+    _require_numbers(found["summary"], "summary", path)
     return found
 
 
@@ -160,7 +171,23 @@ def _require_finite(value: Any, path: Path) -> None:
             raise UserError(
                 f"results file {path} holds a number that is not finite; run the evaluation again"
             )
+        if isinstance(item, int) and abs(item) > 1 << 64:
+            raise UserError(f"results file {path} holds a number beyond 2^64; run the evaluation again")
         if isinstance(item, dict):
             stack.extend(item.values())
         elif isinstance(item, list):
             stack.extend(item)
+
+
+def _require_numbers(row: dict[str, Any], where: str, path: Path) -> None:
+    """Refuse a row in which a figure is a text, a list or a truth value, or larger than any figure is."""
+    for name in NUMBERS:
+        value = row.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > LARGEST:
+            shown = str(value)
+            raise UserError(
+                f"results file {path}: {name} of its {where} is {shown[:40]!r}, not a number up to "
+                f"{LARGEST:g}; run the evaluation again"
+            )
