@@ -1,0 +1,103 @@
+"""The sizes of a model that decide what its training costs, read from a config alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import UserError
+from .config import as_read, text_part
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder as arithmetic sees it.
+
+    hidden: D, numbers in a token's state.   layers: blocks.   inner: I, width of the feed-forward part.
+    heads, kv_heads: query heads, key-value heads.   head_dim: d.   vocab: V, words.
+    tied: are the embeddings the output head too?   gated: has the feed-forward part a gate (3 matrices)?
+    experts, active: feed-forward parts in a layer, and how many of them a token goes through.
+    window: L', tokens.
+    """
+
+    hidden: int
+    layers: int
+    inner: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    tied: bool
+    window: int
+    gated: bool = True
+    experts: int = 1
+    active: int = 1
+
+    @property
+    def query(self) -> int:
+        """Width of all query heads together."""
+        return self.heads * self.head_dim
+
+    @property
+    def key(self) -> int:
+        """Width of all key (or value) heads together."""
+        return self.kv_heads * self.head_dim
+
+    @property
+    def attention_weights(self) -> int:
+        """Weights of one layer's four attention projections."""
+        return 2 * self.hidden * (self.query + self.key)
+
+    @property
+    def inner_weights(self) -> int:
+        """Weights of one feed-forward part."""
+        return (3 if self.gated else 2) * self.hidden * self.inner
+
+    @property
+    def head_weights(self) -> int:
+        """Weights of the output head."""
+        return self.hidden * self.vocab
+
+
+def shape_of(config: dict[str, Any]) -> Shape:
+    """The sizes that a parsed config.json states. Raises UserError when it states no size."""
+    read = as_read(config)
+    hidden, heads = read.get("hidden_size"), read.get("num_attention_heads")
+    layers, vocab = read.get("num_hidden_layers"), read.get("vocab_size")
+    found = {"hidden_size": hidden, "num_attention_heads": heads}
+    found |= {"num_hidden_layers": layers, "vocab_size": vocab}
+    for name, value in found.items():
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"family {read['model_type']}: config.json states no {name} ({value!r})")
+    assert isinstance(hidden, int) and isinstance(heads, int)
+    experts = _first(read, "num_local_experts", "num_experts", "n_routed_experts") or 1
+    inner = _first(read, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner") or 4 * hidden
+    if experts > 1:
+        inner = _first(read, "moe_intermediate_size") or inner
+    return Shape(
+        hidden=hidden,
+        layers=int(layers or 0),
+        inner=inner,
+        heads=heads,
+        kv_heads=_first(read, "num_key_value_heads", "num_kv_heads") or heads,
+        head_dim=_first(read, "head_dim") or hidden // heads,
+        vocab=int(vocab or 0),
+        tied=bool(read.get("tie_word_embeddings", text_part(config).get("tie_word_embeddings"))),
+        window=_first(read, "max_position_embeddings") or 0,
+        gated=read["model_type"] not in PLAIN,
+        experts=experts,
+        active=(_first(read, "num_experts_per_tok", "top_k_experts") or 1) if experts > 1 else 1,
+    )
+
+
+PLAIN = ("gpt_neox", "phi", "falcon", "starcoder2", "nemotron", "persimmon", "stablelm_epoch")
+"""Families whose feed-forward part is two matrices, without a gate."""
+
+
+def _first(read: dict[str, Any], *names: str) -> int | None:
+    """The first of these keys that holds a positive whole number."""
+    for name in names:
+        value = read.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
