@@ -42,6 +42,16 @@ def test_small_batches_change_nothing(monkeypatch):
     assert max(b * t for b, t in model.calls) <= 64 and len(model.calls) > 10
 
 
+def test_where_rotations_follow_the_length_no_pair_is_filled_up():
+    random = Random(0)
+    pairs = [(random.choices(range(256), k=random.randint(1, 9)), [1, 2, 3]) for _ in range(50)]
+    model = ByteModel(log_p=believes)
+    model.length_dependent = True
+    assert log_likelihoods(model, pairs) == log_likelihoods(ByteModel(log_p=believes), pairs)
+    assert sorted({t for _, t in model.calls}) == sorted({len(a) + 3 for a, _ in pairs})
+    assert len(model.calls) == len({t for _, t in model.calls})
+
+
 def test_equal_pairs_are_computed_once():
     model = ByteModel(log_p=believes)
     log_likelihoods(model, [([1, 2], [3])] * 5)

@@ -40,7 +40,7 @@ def test_keys_are_fresh_at_every_distance_and_follow_the_seed():
     seen = []
 
     class Watching(FakeLM):
-        def generate(self, prompts, new_tokens):
+        def generate(self, prompts, new_tokens, decoding=None):
             texts = [self.decode(row) for row in prompts.tolist()]
             seen.extend(text[text.index("key is ") + 7 :][:5] for text in texts)
             return super().generate(prompts, new_tokens)
@@ -65,7 +65,7 @@ def test_the_wrong_number_is_wrong():
 
 def test_a_killed_passkey_test_goes_on_from_its_last_distance(tmp_path):
     class Dies(FakeLM):
-        def generate(self, prompts, new_tokens):
+        def generate(self, prompts, new_tokens, decoding=None):
             if len(self.calls) == 3:
                 raise KeyboardInterrupt
             self.calls.append((*prompts.shape, new_tokens))
@@ -89,3 +89,29 @@ def test_the_map_has_every_length_and_depth():
     for row in found["rows"]:
         assert row["rate"] == (1 if row["distance"] <= 1500 else 0)
     assert found["summary"]["length_90"] == sorted({row["length"] for row in found["rows"]})[0]
+
+
+class Grouping(FakeLM):
+    """Answers groups of prompts last first, as a model may."""
+
+    def __init__(self, survived=10**9, **more):
+        super().__init__(**more)
+        self.survived = survived
+
+    def generate_groups(self, groups, new_tokens):
+        for i in reversed(range(len(groups))):
+            if len(self.calls) == self.survived:
+                raise KeyboardInterrupt
+            self.calls.append((i, *groups[i].shape))
+            yield i, self.generate(groups[i], new_tokens)
+
+
+def test_a_map_read_in_groups_is_the_map_and_goes_on_when_killed(tmp_path):
+    chosen = PasskeySettings(target=4096, runs=3, grid=True, lengths=4)
+    whole = run(FakeLM(sight=1500), chosen, Cells(None, {}))
+    assert run(Grouping(sight=1500), chosen, Cells(None, {})) == whole
+    with pytest.raises(KeyboardInterrupt):
+        run(Grouping(sight=1500, survived=7), chosen, Cells(tmp_path / "cells", {}))
+    after = Grouping(sight=1500)
+    assert run(after, chosen, Cells(tmp_path / "cells", {})) == whole
+    assert len(after.calls) == len(whole["rows"]) - 7

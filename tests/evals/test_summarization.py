@@ -6,7 +6,7 @@ from byte_model import ByteModel
 pytest.importorskip("rouge_score", reason="the extra `summarization` is not installed")
 
 from ropewalk.errors import UserError
-from ropewalk.evals.summarization import SummarizationSettings, run
+from ropewalk.evals.summarization import SummarizationSettings, data, run
 from ropewalk.results.cells import Cells
 
 WORDS = ["rope", "hemp", "yarn", "strand", "tar", "walk", "lane", "spin", "twist", "knot"]
@@ -30,7 +30,7 @@ def last_words(prompt):
 
 
 class Model(ByteModel):
-    eos = 0
+    stops = (7, 0)
 
 
 def test_the_right_summaries_score_one_where_the_window_holds_the_document(reports):
@@ -76,10 +76,10 @@ def test_killed_between_cells_and_started_again_gives_the_same_bytes(tmp_path, r
     dying = Model(last_words)
     generate = dying.generate
 
-    def until_killed(prompts, new_tokens):
+    def until_killed(*given):
         if len(dying.calls) == survived:
             raise Killed
-        return generate(prompts, new_tokens)
+        return generate(*given)
 
     dying.generate = until_killed
     with pytest.raises(Killed):
@@ -90,3 +90,30 @@ def test_killed_between_cells_and_started_again_gives_the_same_bytes(tmp_path, r
 def test_a_window_too_small_for_the_prompt_is_refused(reports):
     with pytest.raises(UserError, match="a window of 60 tokens is too small"):
         run(Model(), SummarizationSettings(reports, window=80, answer=20), Cells(None, {}))
+
+
+def test_tokens_are_drawn_as_in_the_paper_with_a_seed_a_document_whatever_its_batch(reports):
+    def seeds(model, **more):
+        found = run(model, SummarizationSettings(reports, window=300, answer=64, **more), Cells(None, {}))
+        assert all(d.temperature == 0.5 and d.top_p == 0.95 and d.stop == (7, 0) for d in model.decodings)
+        given = sorted(seed for decoding in model.decodings for seed in decoding.seeds)
+        return given, found["protocol"]["decoding"]
+
+    every, said = seeds(Model(last_words))
+    assert len(set(every)) == 12 and said == "sampled, temperature 0.5, top_p 0.95, a seed a document"
+    few, _ = seeds(Model(last_words), limit=5)
+    assert len(few) == 5 and set(few) < set(every)
+    assert not set(every) & set(seeds(Model(last_words), seed=1)[0])
+
+
+def test_temperature_zero_is_greedy_and_said_so(reports):
+    model = Model(last_words)
+    settings = SummarizationSettings(reports, limit=1, temperature=0.0)
+    assert run(model, settings, Cells(None, {}))["protocol"]["decoding"] == "greedy"
+    assert model.decodings[0].temperature == 0
+
+
+@pytest.mark.parametrize("change", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}])
+def test_settings_that_nothing_can_be_drawn_by_are_refused_before_anything_is_read(reports, change):
+    with pytest.raises(UserError, match=next(iter(change))):
+        data(SummarizationSettings("absent.parquet", **change))

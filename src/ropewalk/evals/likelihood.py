@@ -40,13 +40,14 @@ def log_likelihoods(lm: LanguageModel, pairs: Sequence[Pair], window: int | None
     """Sum of log p over each continuation's tokens, nats, in the pairs' order.
 
     Pairs are sorted by length and batched; the shorter ones of a batch are filled up on the right, which
-    a causal model cannot see. Equal pairs are computed once. A pair longer than ``window`` (tokens;
-    the model's own by default) loses its beginning.
+    a causal model cannot see; but not where the rotations follow the length of the call. Equal pairs are
+    computed once. A pair longer than ``window`` (tokens; the model's own by default) loses its beginning.
     """
     limit = lm.window if window is None else window
     cut = [_cut(pair, limit) for pair in pairs]
     found: dict[Job, float] = {}
-    for batch in _batches(sorted(set(cut), key=lambda job: (len(job[0]), job))):
+    even = getattr(lm, "length_dependent", False)
+    for batch in _batches(sorted(set(cut), key=lambda job: (len(job[0]), job)), even):
         longest = len(batch[-1][0])
         windows = torch.tensor([ids + (0,) * (longest - len(ids)) for ids, _ in batch])
         rows = max(longest - len(ids) + scored for ids, scored in batch)
@@ -57,11 +58,12 @@ def log_likelihoods(lm: LanguageModel, pairs: Sequence[Pair], window: int | None
     return [found[pair] for pair in cut]
 
 
-def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Consecutive jobs, sorted by length, at most `TOKENS` tokens together when filled up."""
+def _batches(jobs: Sequence[Job], even: bool) -> Iterator[list[Job]]:
+    """Consecutive jobs, sorted by length, at most `TOKENS` tokens together; ``even``: of one length alone."""
     batch: list[Job] = []
     for job in jobs:
-        if batch and len(job[0]) * (len(batch) + 1) > TOKENS:
+        full = len(job[0]) * (len(batch) + 1) > TOKENS
+        if batch and (full or (even and len(job[0]) != len(batch[0][0]))):
             yield batch
             batch = []
         batch.append(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from ..model.lm import LanguageModel
 from ..results.cells import Cells
 
 NAME = "passkey"
+
+Place = tuple[str, int, float]
+"""(the cell's name, tokens of distance or length, depth)."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +53,14 @@ def run(lm: LanguageModel, settings: PasskeySettings, cells: Cells) -> dict[str,
     places = _grid(maker, settings) if settings.grid else _distances(settings)
     if settings.shared_keys and not settings.grid:
         _read_along(lm, maker, settings, cells, places)
-    done = sum(cells.get(cell) is not None for cell, _, _ in places)
-    rows = []
-    with progress("  passkey", len(places), "places", done) as shown:
-        for cell, nominal, depth in places:
-            row = cells.get(cell)
-            if row is None:
-                keys = draw_keys(settings.runs, f"{settings.seed}/{'' if settings.shared_keys else cell}")
-                if settings.grid:
-                    prompts = [maker.at_depth(nominal, depth, key) for key in keys]
-                else:
-                    prompts = [maker.at_distance(nominal, key) for key in keys]
-                row = _row(prompts, _ask(lm, prompts, maker.room), nominal, depth, settings)
-                cells.put(cell, row)
-                shown.advance(1, f"{row['right']}/{row['n']} at {nominal:,} tokens")
-            rows.append(row)
+    left = [place for place in places if cells.get(place[0]) is None]
+    with progress("  passkey", len(places), "places", len(places) - len(left)) as shown:
+        for (cell, nominal, depth), prompts, right in _asked(lm, maker, settings, left):
+            row = _row(prompts, right, nominal, depth, settings)
+            cells.put(cell, row)
+            shown.advance(1, f"{row['right']}/{row['n']} at {nominal:,} tokens")
+    found = [cells.get(cell) for cell, _, _ in places]
+    rows: list[dict[str, Any]] = [row for row in found if row is not None]
     return {
         "protocol": _protocol(lm, maker, settings),
         "data": [],
@@ -72,13 +69,13 @@ def run(lm: LanguageModel, settings: PasskeySettings, cells: Cells) -> dict[str,
     }
 
 
-def _distances(settings: PasskeySettings) -> list[tuple[str, int, float]]:
+def _distances(settings: PasskeySettings) -> list[Place]:
     steps = range(1, settings.distances + 1)
     ks = sorted({max(1, round(i * settings.target / settings.distances)) for i in steps})
     return [(f"distance/{k}", k, 0.0) for k in ks]
 
 
-def _grid(maker: PasskeyPrompts, settings: PasskeySettings) -> list[tuple[str, int, float]]:
+def _grid(maker: PasskeyPrompts, settings: PasskeySettings) -> list[Place]:
     steps = range(1, settings.lengths + 1)
     lengths = sorted({max(maker.shortest, i * settings.target // settings.lengths) for i in steps})
     return [(f"grid/{length}/{depth}", length, depth) for length in lengths for depth in settings.depths]
@@ -89,7 +86,7 @@ def _read_along(
     maker: PasskeyPrompts,
     settings: PasskeySettings,
     cells: Cells,
-    places: list[tuple[str, int, float]],
+    places: list[Place],
 ) -> None:
     """Fill the cells of all distances whose prompts are beginnings of the longest one, read together."""
     if not hasattr(lm, "generate_along") or cells.get(places[-1][0]) is not None:
@@ -113,6 +110,37 @@ def _read_along(
         said = answers[:, cuts.index(len(prompts[0].ids) - end)]
         right = _right(lm, prompts, said)
         cells.put(cell, _row(prompts, right, k, depth, settings))
+
+
+def _asked(
+    lm: LanguageModel, maker: PasskeyPrompts, settings: PasskeySettings, places: Sequence[Place]
+) -> Iterator[tuple[Place, list[Prompt], int]]:
+    """(place, its prompts, how many keys the model finds) of each place, in an order that suits the model.
+
+    The prompts of a grid have one haystack and begin alike up to their keys: where the model can read that
+    beginning once, it does.
+    """
+    if not (settings.grid and hasattr(lm, "generate_groups")):
+        for place in places:
+            prompts = _prompts(maker, settings, place)
+            yield place, prompts, _ask(lm, prompts, maker.room)
+        return
+    every = [_prompts(maker, settings, place) for place in places]
+    even = [i for i, prompts in enumerate(every) if len({len(prompt.ids) for prompt in prompts}) == 1]
+    for i in sorted(set(range(len(places))) - set(even)):
+        yield places[i], every[i], _ask(lm, every[i], maker.room)
+    groups = [torch.tensor([prompt.ids for prompt in every[i]]) for i in even]
+    for number, answers in lm.generate_groups(groups, maker.room) if groups else ():
+        i = even[number]
+        yield places[i], every[i], _right(lm, every[i], answers)
+
+
+def _prompts(maker: PasskeyPrompts, settings: PasskeySettings, place: Place) -> list[Prompt]:
+    cell, nominal, depth = place
+    keys = draw_keys(settings.runs, f"{settings.seed}/{'' if settings.shared_keys else cell}")
+    if settings.grid:
+        return [maker.at_depth(nominal, depth, key) for key in keys]
+    return [maker.at_distance(nominal, key) for key in keys]
 
 
 def _ask(lm: LanguageModel, prompts: list[Prompt], room: int) -> int:

@@ -15,6 +15,7 @@ from ..data.text import describe, documents
 from ..errors import UserError
 from ..metrics.accuracy import matches
 from ..metrics.intervals import wilson
+from ..model.decoding import Decoding
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
 from ..settings import option, tokens
@@ -84,7 +85,7 @@ def run(lm: LanguageModel, settings: RulerSettings, cells: Cells) -> dict[str, A
 def _protocol(lm: LanguageModel, settings: RulerSettings) -> dict[str, Any]:
     return {
         "name": "RULER, made here",
-        "decoding": "greedy",
+        "decoding": "greedy, to the end of text",
         "scored": "share of the answers contained in the output, letter case aside",
         "samples": settings.samples,
         "seed": settings.seed,
@@ -164,7 +165,8 @@ def _cell(
             return {"task": task, "length": length, "reason": str(error)}
     room = TASKS[task].room
     prompts = torch.tensor([one.ids for one in made])
-    outputs = [lm.decode(ids.tolist()) for ids in lm.generate(prompts, room)]
+    said = lm.generate(prompts, room, Decoding(stop=tuple(lm.stops)))
+    outputs = [lm.decode(ids.tolist()) for ids in said]
     hits = [matches(output, one.answers) for output, one in zip(outputs, made)]
     asked = len(made[0].answers)
     return _scored({"task": task, "length": length, "tokens": length - room, "of": asked, "hits": hits})

@@ -2,10 +2,13 @@
 
 The document is cut to what the window leaves beside the prompt and the answer. The same model with the
 document cut to a smaller window (``cut``) shows what the long window is worth: same documents, paired.
+Tokens are drawn as in the paper (temperature 0.5, top_p 0.95), each document with random numbers of its own.
 """
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +21,7 @@ from ..data.tables import describe_table
 from ..errors import UserError
 from ..metrics.intervals import document_interval
 from ..metrics.rouge import METRICS, rouge
+from ..model.decoding import Decoding
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
 from ..settings import option, tokens
@@ -31,7 +35,7 @@ CELL = 8
 
 @dataclass(frozen=True)
 class SummarizationSettings:
-    """Summaries of long documents, greedy, by ROUGE (the paper: GovReport)."""
+    """Summaries of long documents by ROUGE (the paper: GovReport)."""
 
     source: str = option(HUB, help="Parquet or JSON file, or hub:OWNER/NAME[@CONFIG][:SPLIT]")
     columns: tuple[str, ...] = option((), help="its columns of documents and of summaries, where not known")
@@ -41,12 +45,18 @@ class SummarizationSettings:
         None, help="tokens of a summary (default 1000, at most a quarter of the smallest window)"
     )
     limit: int | None = option(None, help="only the first so many documents")
-    seed: int = option(0, help="of the bootstrap")
+    temperature: float = option(0.5, help="of the tokens' probabilities; 0 takes the likeliest token")
+    top_p: float = option(0.95, help="draw among the likeliest tokens that together have this probability")
+    seed: int = option(0, help="of the summaries' tokens and of the bootstrap")
 
 
 def data(settings: SummarizationSettings) -> list[dict[str, Any]]:
     """The "data" block of the documents. A local file is read here, so that a bad one is said at once."""
     rouge("a", "a")  # raises when rouge-score is not installed
+    if not 0 <= settings.temperature < math.inf:
+        raise UserError(f"temperature is {settings.temperature}; give 0 (the likeliest token) or more")
+    if not 0 < settings.top_p <= 1:
+        raise UserError(f"top_p is {settings.top_p}; give a probability above 0 and at most 1")
     block = describe_table(settings.source)
     if not settings.source.startswith("hub:"):
         block["documents"] = len(read_summaries(settings.source, settings.columns, settings.limit))
@@ -65,7 +75,7 @@ def run(lm: LanguageModel, settings: SummarizationSettings, cells: Cells) -> dic
     with console.progress(f"{lm.name}: summaries", len(found) * len(windows), "documents") as progress:
         for window in windows:
             prompts = _prompts(lm, documents, window - room)
-            scored = _window(lm, found, prompts, window, room, cells, progress)
+            scored = _window(lm, found, prompts, (window, room), settings, cells, progress)
             rows += [_row(scored, window, metric, settings.seed) for metric in METRICS]
             details += [
                 {"window": window, "document": i, "tokens": len(prompts[i]), "text": one["text"]}
@@ -74,7 +84,8 @@ def run(lm: LanguageModel, settings: SummarizationSettings, cells: Cells) -> dic
     return {
         "protocol": {
             "name": "the paper's prompt",
-            "decoding": "greedy",
+            "decoding": _how(settings),
+            "answer_ends": "at the end of text, else at its length",
             "answer_tokens": room,
             "reference_tokens": ANSWER,
             "rouge": "rouge-score, F-measure, Porter-stemmed",
@@ -85,6 +96,12 @@ def run(lm: LanguageModel, settings: SummarizationSettings, cells: Cells) -> dic
         "rows": rows,
         "summary": {"gains": _gains(rows, settings.seed), "documents": details},
     }
+
+
+def _how(settings: SummarizationSettings) -> str:
+    if not settings.temperature:
+        return "greedy"
+    return f"sampled, temperature {settings.temperature:g}, top_p {settings.top_p:g}, a seed a document"
 
 
 def _prompts(lm: LanguageModel, documents: Sequence[list[int]], length: int) -> list[list[int]]:
@@ -98,12 +115,13 @@ def _window(
     lm: LanguageModel,
     found: Sequence[Summarized],
     prompts: Sequence[list[int]],
-    window: int,
-    room: int,
+    sizes: tuple[int, int],
+    settings: SummarizationSettings,
     cells: Cells,
     progress: console.Progress,
 ) -> list[dict[str, Any]]:
-    """Every document's summary and scores at one window, in the documents' order."""
+    """Every document's summary and scores, in the documents' order.  sizes: (window, answer), tokens."""
+    window, room = sizes
     by_length: dict[int, list[int]] = {}
     for i, ids in enumerate(prompts):
         by_length.setdefault(len(ids), []).append(i)
@@ -114,7 +132,9 @@ def _window(
             cell = f"{window}/{part[0]}"
             scores = cells.get(cell)
             if scores is None:
-                outputs = lm.generate(torch.tensor([prompts[i] for i in part]), room)
+                seeds = tuple(random.Random(f"{settings.seed}/{i}").getrandbits(62) for i in part)
+                decoding = Decoding(settings.temperature, settings.top_p, seeds, tuple(lm.stops))
+                outputs = lm.generate(torch.tensor([prompts[i] for i in part]), room, decoding)
                 scores = [_score(lm, found[i], ids.tolist()) for i, ids in zip(part, outputs)]
                 cells.put(cell, scores)
             done |= dict(zip(part, scores))
@@ -123,10 +143,8 @@ def _window(
 
 
 def _score(lm: LanguageModel, one: Summarized, output: list[int]) -> dict[str, Any]:
-    end = getattr(
-        lm, "eos", None
-    )  # models that end their answers know it; the others speak to the last token
-    text = lm.decode(output[: output.index(end)] if end in output else output).strip()
+    ends = [output.index(stop) for stop in lm.stops if stop in output]
+    text = lm.decode(output[: min(ends, default=len(output))]).strip()
     reference = lm.decode(lm.encode(one.summary)[:ANSWER])
     return {**rouge(reference, text), "text": text}
 
