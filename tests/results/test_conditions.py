@@ -8,7 +8,8 @@ import shlex
 import fake_results as fake
 
 from ropewalk.results.collection import collect
-from ropewalk.results.conditions import commands, conditions
+from ropewalk.results.commands import commands
+from ropewalk.results.conditions import conditions
 from ropewalk.settings import parse_arguments
 
 
@@ -51,3 +52,19 @@ def test_other_versions_are_a_row_of_their_own():
     found = fake.everything()
     found[0]["provenance"]["torch"] = "2.9.0"
     assert len(conditions(gathered(found))[3].rows) == 2
+
+
+def test_commands_repeat_what_the_files_say_of_training_and_sampling():
+    """A training's data, shares and changed settings, and an evaluation's sample, stand in the commands."""
+    found = fake.everything()
+    log = next(one for one in found if one["evaluation"] == "training" and "pi" in one["model"]["name"])
+    log["protocol"] |= {"peak_rate": 6e-4, "schedule": "linear", "warmup": 20, "only": ["q_proj", "norm"]}
+    log["protocol"]["shares"] = {"a/books.parquet": 0.9, "b/math.parquet": 0.1}
+    log["data"] = [{"name": "books.parquet"}, {"name": "math.parquet"}]
+    for one in found:
+        if one["evaluation"] == "perplexity":
+            one["protocol"]["most_windows"] = 120
+    said = "\n".join(commands(gathered(found)))
+    assert "--data books.parquet:0.9 math.parquet:0.1 --rate 0.0006" in said
+    assert "--schedule linear --only q_proj norm" in said and "--warmup" not in said
+    assert "--windows 120 --passkey" in said and "--stride" not in said

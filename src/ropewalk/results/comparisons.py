@@ -1,4 +1,4 @@
-"""Sections beyond the paper's two tests: benchmarks, RULER, summarization, attention scores, and the rest."""
+"""Sections beyond the paper's two tests: benchmarks, RULER, summarization, and the rest."""
 
 from __future__ import annotations
 
@@ -214,53 +214,6 @@ def _score(row: dict[str, Any] | None) -> str:
 
 def _dot(row: dict[str, Any]) -> dict[str, Any]:
     return {"y": row["score"], **{key: number(row.get(key)) for key in ("low", "high", "n")}}
-
-
-def attention(found: Collection, slots: Slots) -> Section | None:
-    """Attention scores by distance: why raw positions past the window break a model."""
-    series = found.of("attention").get("", [])
-    if not series:
-        return None
-    several = len({s.model.key for s in series}) > 1
-    points: list[dict[str, Any]] = []
-    rows = []
-    for s in series:
-        for name in dict.fromkeys(str(row.get("series", "")) for row in s.rows):
-            mine = [row for row in s.rows if str(row.get("series", "")) == name]
-            label = f"{s.model.label}: {clean(name)}" if several else clean(name) or s.model.label
-            points += [
-                {
-                    "x": r["distance"],
-                    "y": r["score"],
-                    "model": label,
-                    "low": number(r.get("low")),
-                    "high": number(r.get("high")),
-                }
-                for r in plots.thin(mine)
-            ]
-            scores = [row["score"] for row in mine]
-            rows.append(
-                [
-                    label,
-                    count(len(mine)),
-                    count(mine[-1]["distance"]),
-                    figure(min(scores)),
-                    figure(max(scores)),
-                ]
-            )
-    records = [record(s, row) for s in series for row in s.rows]
-    columns = ["series", "points", "to distance", "lowest", "highest"]
-    table = Table("attention", "Attention scores", columns, rows, records, notes(series))
-    spec, legend = plots.attention(points, found.subject.original_window)
-    caption = (
-        "A score that leaps up or down past the trained window is what a model was never trained "
-        "on. Squeezed into the "
-        "trained range, the same scores stay in their old band."
-    )
-    alt = "Line chart of attention scores by distance. The extremes are in the table beneath."
-    shown = Figure("attention", "Attention scores by distance", caption, alt, spec, legend, table)
-    lead = "What one attention head gives to tokens at growing distance."
-    return Section("attention", "Attention scores past the window", lead, [shown], [table])
 
 
 def other(found: Collection, evaluation: str) -> Section:

@@ -1,75 +1,18 @@
-"""The conditions of every number in a report: models, data, protocols, machines, commands."""
+"""The conditions of every number in a report: models, data, protocols, machines."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .collection import Collection, Model, Series, number
+from .collection import Collection, Model, Series
 from .phrasing import clean, count, listed, plain
 from .tables import Table
-
-COMMANDED = 8
-"""Models for which commands are shown at most."""
 
 
 def conditions(found: Collection) -> list[Table]:
     """Tables of models, data, protocols and environment."""
     return [_models(found.models), _data(found.series), _protocols(found.series), _environment(found.series)]
-
-
-def commands(found: Collection) -> list[str]:
-    """Commands that make these results again: as recorded with them, else in their general form."""
-    recorded = [s.provenance.get("command") for s in found.series]
-    said = [clean_command(c) for c in dict.fromkeys(c for c in recorded if isinstance(c, str))]
-    if said:
-        return [*said[:40], "ropewalk report RESULTS --out REPORT"]
-    lines = []
-    start = found.baseline.label if found.baseline else "MODEL"
-    for model in found.models[:COMMANDED]:
-        lines += _made(model, start)
-        flags = _evaluations(found, model)
-        lines += [f"ropewalk evaluate {shlex.quote(model.label)}{flags}"] if flags else []
-    return [*lines, "ropewalk report RESULTS --out REPORT"]
-
-
-def _made(model: Model, start: str) -> list[str]:
-    """How a model is made from the one before."""
-    if model.role == "original":
-        return []
-    name, start = shlex.quote(model.label), shlex.quote(start)
-    method = "" if model.method == "linear" else f" --method {shlex.quote(model.method or 'none')}"
-    longer = shlex.quote(f"{model.label}-start") if model.steps else name
-    lines = [f"ropewalk extend {start} {longer} --to {model.window}{method}"]
-    if model.steps:
-        lines.append(f"ropewalk finetune {longer} {name} --data FILES --steps {model.steps}")
-    return lines
-
-
-def _evaluations(found: Collection, model: Model) -> str:
-    """The flags that ask for a model's perplexity and passkey again."""
-    flags, contexts = "", set()
-    for group in found.of("perplexity"):
-        series = found.get(model, "perplexity", group)
-        if series:
-            names = (
-                " ".join(shlex.quote(clean(block.get("name", "FILE"))) for block in series.data) or "FILES"
-            )
-            flags += f" {shlex.quote(clean(group))}={names}" if group else f" {names}"
-            contexts |= {int(row["context"]) for row in series.rows}
-    if flags:
-        flags = f" --perplexity{flags} --contexts {' '.join(map(str, sorted(contexts)))}"
-    passkey = found.get(model, "passkey")
-    if passkey:
-        target = number(passkey.protocol.get("target"))
-        flags += " --passkey" + (f" --target {target}" if target and target != model.window else "")
-    return flags
-
-
-def clean_command(command: str) -> str:
-    """A recorded command as one printable line."""
-    return " ".join(clean(word) for word in command.split())[:2000]
 
 
 def _models(models: Sequence[Model]) -> Table:

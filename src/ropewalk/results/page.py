@@ -14,7 +14,8 @@ import jinja2
 import vl_convert
 
 from .collection import Collection, Model
-from .conditions import commands, conditions
+from .commands import commands
+from .conditions import conditions
 from .phrasing import NOT_RUN, between, count, figure, percent
 from .plots import Figure
 from .section import Section

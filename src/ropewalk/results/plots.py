@@ -40,8 +40,10 @@ class Figure:
     table: Table | None = None
 
     def still(self, config: dict[str, Any]) -> dict[str, Any]:
-        """The spec for a file: fixed width, legend inside, on white."""
+        """The spec for a file: fixed width, legend inside, on white, without marks for hovering alone."""
         spec = {**self.spec, "width": WIDTH, "config": {**config, "background": "#ffffff"}}
+        if "layer" in spec:
+            spec["layer"] = [layer for layer in spec["layer"] if not _only_hovered(layer)]
         return _with_legend(spec)
 
 
@@ -187,15 +189,43 @@ def passkey_map(series: Series) -> tuple[Any, list[Any]]:
 
 
 def training(series: Sequence[Series], slots: Slots) -> tuple[Any, list[Any]]:
-    """Training loss by step."""
-    drawn = _drawn(series, slots)
-    rows = [_point(s, r["step"], r["loss"], r) for s in drawn for r in thin(s.rows)]
-    for row, source in zip(rows, [r for s in drawn for r in thin(s.rows)]):
-        row["tokens"] = number(source.get("tokens"))
+    """Training loss by step; above 60 steps the mean of the steps around each, the single ones behind it."""
+    rows: Rows = []
+    behind: Rows = []
+    for one in _drawn(series, slots):
+        calm = smoothed([r["loss"] for r in one.rows])
+        full = [
+            {**_point(one, r["step"], mean, r), "tokens": number(r.get("tokens")), "loss": r["loss"]}
+            for r, mean in zip(one.rows, calm)
+        ]
+        rows += thin(full)
+        behind += thin(full) if len(full) > 60 else []
     x = alt.X("x:Q", title="step").scale(nice=False, zero=True).axis(format=",d", tickCount=6)
     y = alt.Y("y:Q", title="training loss, nats a token").scale(zero=False).axis(tickCount=6)
-    shown = [("step", "x", ",d"), ("loss", "y", ".4f"), ("tokens", "tokens", ",d")]
-    return _spec(alt.layer(*_lines(rows, x, y, slots, shown, dots=len(rows) <= 60))), _legend(rows, slots)
+    shown = [("step", "x", ",d"), ("loss", "loss", ".4f"), ("tokens", "tokens", ",d")]
+    shown += [("mean of the steps around", "y", ".4f")] if behind else []
+    layers: list[Any] = []
+    if behind:
+        single = y.copy()
+        single.shorthand = "loss:Q"
+        thin_line = alt.Chart(alt.InlineData(values=behind)).mark_line(strokeWidth=1, strokeOpacity=0.35)
+        layers.append(thin_line.encode(x=x, y=single, color=_colour(slots)))
+    layers += _lines(rows, x, y, slots, shown, dots=len(rows) <= 60)
+    return _spec(alt.layer(*layers)), _legend(rows, slots)
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """The mean over a twentieth of all values around each, less at the ends; short curves as they are.
+
+    >>> smoothed([1.0, 3.0])
+    [1.0, 3.0]
+    """
+    half = len(values) // 40 if len(values) > 60 else 0
+    return [
+        math.fsum(part) / len(part)
+        for i in range(len(values))
+        for part in [values[max(0, i - half) : i + half + 1]]
+    ]
 
 
 def dots(rows: Rows, slots: Slots, axis: str, *, zero: bool, share: bool) -> tuple[Any, list[Any]]:
@@ -240,22 +270,38 @@ def by_length(rows: Rows, slots: Slots, axis: str) -> tuple[Any, list[Any]]:
     return _spec(alt.layer(*_bars(rows, x, y), *_lines(rows, x, y, slots, shown))), _legend(rows, slots)
 
 
-def attention(rows: Rows, window: int | None) -> tuple[Any, list[Any]]:
-    """Attention score by distance, one line a series. rows: {"x", "y", "model"} (model: the series' name)."""
-    names = list(dict.fromkeys(r["model"] for r in rows))[: len(SHAPES)]
+def attention(
+    curves: dict[str, Sequence[dict[str, Any]]], window: int, inside: tuple[float, float] | None
+) -> tuple[Any, list[Any]]:
+    """One head's score by distance, a line a curve (the raw one first), and the range it had in training.
+
+    inside: lowest and highest raw score inside the window.
+    """
+    names = list(curves)[: len(SHAPES)]
     slots = Slots(dict(zip(names, SERIES)), models=False)
-    rows = [r for r in rows if r["model"] in slots.by_label]
-    end = max(r["x"] for r in rows)
+    rows = [
+        {"x": r["distance"], "y": r["score"], "model": name, **{k: number(r.get(k)) for k in ("low", "high")}}
+        for name in names
+        for r in curves[name]
+    ]
     x = alt.X("x:Q", title="distance between query and key, tokens").scale(nice=False, zero=True)
     x = x.axis(format=",d", tickCount=6)
-    y = alt.Y("y:Q", title="attention score before softmax").scale(zero=False).axis(tickCount=6)
-    shown = [("distance", "x", ",d"), ("score", "y", ".3~r")]
-    chart = alt.layer(
-        *_guides([("trained window", window)], 0, end, x),
-        *_band(rows, x, y),
-        *_lines(rows, x, y, slots, shown, dots=False),
-    )
-    return _spec(chart), _legend(rows, slots)
+    y = alt.Y("y:Q", title="attention score before softmax").scale(zero=False).axis(tickCount=5)
+    shown = [
+        ("distance", "x", ",d"),
+        ("score", "y", ".3~r"),
+        ("bound from", "low", ".3~r"),
+        ("to", "high", ".3~r"),
+    ]
+    layers = _guides([("trained window", window)], 0, max(r["x"] for r in rows), x)
+    if inside is not None:
+        range_ = [{"from": inside[0], "to": inside[1]}]
+        low = y.copy()
+        low.shorthand = "from:Q"
+        band = alt.Chart(alt.InlineData(values=range_)).mark_rect(style="range")
+        layers.append(band.encode(y=low, y2="to:Q"))
+    drawn = _lines(rows, x, y, slots, shown, dots=False)
+    return _spec(alt.layer(*layers, *drawn), 240), _legend(rows, slots)
 
 
 def thin(rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
@@ -317,6 +363,12 @@ def _lines(
     size = 160 if not dots else 75 if len(rows) <= 48 else 50
     marks = base.mark_point(filled=True, size=size, opacity=1 if dots else 0, style="dot")
     return [base.mark_line(strokeWidth=2), marks.encode(shape=_shape(slots), tooltip=tips)]
+
+
+def _only_hovered(layer: dict[str, Any]) -> bool:
+    """Marks that cannot be seen."""
+    mark = layer.get("mark")
+    return isinstance(mark, dict) and mark.get("opacity") == 0
 
 
 def _bars(rows: Rows, x: Any, y: Any) -> list[Any]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
+from typing import Any
 
 from . import plots
+from .attention_section import attention
 from .collection import Collection, Series
-from .comparisons import attention, benchmark, other, ruler, summarization
+from .comparisons import benchmark, other, ruler, summarization
 from .phrasing import between, clean, count, figure, percent
 from .plots import THRESHOLD, Figure
 from .section import Missing, Section, best_first, left_out, notes, of_group, record, slug
 from .style import Slots
 from .sweep_section import sweep
 from .tables import Table
-from .verdict import k_max, pooled, sureness, usable_by_perplexity
+from .verdict import k_max, pooled, usable_by_perplexity
 
 Builder = Callable[[Collection, Slots], Section | None]
 
@@ -172,9 +175,10 @@ def passkey(found: Collection, slots: Slots) -> Section | None:
     series = found.of("passkey").get("", [])
     if not series:
         return None
-    rows = []
+    rows, shared = [], False
     for s in series:
         total = pooled(s)
+        shared |= total is not None and total["low"] is None
         reached, target = k_max(s), s.summary.get("target")
         rows.append(
             [
@@ -183,7 +187,7 @@ def passkey(found: Collection, slots: Slots) -> Section | None:
                 "–" if reached is None else count(reached),
                 count(target) if isinstance(target, (int, float)) else "–",
                 f"{count(total['right'])} of {count(total['n'])}" if total else "–",
-                f"{percent(total['rate'])} ({sureness(total)})" if total else "–",
+                _rate(total),
             ]
         )
     records = [record(s, row) for s in series for row in s.rows]
@@ -196,7 +200,8 @@ def passkey(found: Collection, slots: Slots) -> Section | None:
         (
             "k_max: largest distance such that at every tested distance up to it at least "
             f"{percent(THRESHOLD)} are "
-            "found. Rate: over all distances, with its 95 % Wilson interval.",
+            "found. Rate: over all distances, with its 95 % Wilson interval"
+            + (", except where all distances share their keys." if shared else "."),
             *notes(series),
         ),
     )
@@ -218,6 +223,13 @@ def passkey(found: Collection, slots: Slots) -> Section | None:
         "back over the whole distance, so it shows how far back the model really reads."
     )
     return Section("passkey", "Passkey retrieval", lead, [drawn], [summary, _passkey_by_distance(series)])
+
+
+def _rate(total: dict[str, Any] | None) -> str:
+    if not total:
+        return "–"
+    interval = between(total["low"], total["high"], share=True)
+    return percent(total["rate"]) + (f" ({interval})" if interval else "")
 
 
 def _passkey_by_distance(series: list[Series]) -> Table:
@@ -288,7 +300,7 @@ def training(found: Collection, slots: Slots) -> Section | None:
     rows = []
     for s in series:
         first, last = s.rows[0], s.rows[-1]
-        best = min(row["loss"] for row in s.rows)
+        end = [row["loss"] for row in s.rows[-max(1, len(s.rows) // 10) :]]
         tokens = last.get("tokens")
         rows.append(
             [
@@ -296,25 +308,26 @@ def training(found: Collection, slots: Slots) -> Section | None:
                 count(last["step"]),
                 count(tokens) if isinstance(tokens, (int, float)) else "–",
                 f"{first['loss']:.3f}",
-                f"{last['loss']:.3f}",
-                f"{best:.3f}",
+                f"{math.fsum(end) / len(end):.3f}",
             ]
         )
     table = Table(
         "training",
         "Fine-tuning",
-        ["model", "steps", "tokens", "first loss", "last loss", "lowest"],
+        ["model", "steps", "tokens", "first loss", "last tenth"],
         rows,
         [record(s, row) for s in series for row in s.rows],
-        ("Loss in nats a token, on training text.",),
+        ("Loss in nats a token, on training text; of the last tenth of the steps the mean.",),
     )
     spec, legend = plots.training(series, slots)
     longest = max(len(s.rows) for s in series)
     thinned = f" At most {plots.POINTS} steps of a run are drawn." if longest > plots.POINTS else ""
     caption = (
-        "Loss on the training text, step by step. It should sink quickly at first, since only "
-        "the positions are "
-        "new to the model, and then level off." + thinned + left_out(series, slots)
+        "Loss on the training text, step by step"
+        + (" (pale), and the mean of the steps around each. It" if longest > 60 else ". It")
+        + " should sink quickly at first, since only the positions are new to the model, and then level off."
+        + thinned
+        + left_out(series, slots)
     )
     alt = _alt("Line chart of training loss by step", series)
     drawn = Figure("training", "Training loss by step", caption, alt, spec, legend, table)

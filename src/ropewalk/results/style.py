@@ -93,6 +93,7 @@ class Slots:
             },
             "style": {
                 "guide": {"color": look.soft, "strokeDash": [3, 3], "strokeWidth": 1},
+                "range": {"color": look.soft, "opacity": 0.13},
                 "guide-text": {"color": look.soft, "fontSize": 11},
                 "dot": {"stroke": look.background, "strokeWidth": 1},
                 "cell-gap": {"stroke": look.background, "strokeWidth": 2},
