@@ -10,7 +10,7 @@ from .phrasing import clean
 
 COMMANDED = 8
 """Models for which commands are shown at most."""
-TRAINED_WITH = (
+TRAINED_WITH: tuple[tuple[str, str, Any], ...] = (
     ("peak_rate", "--rate", None),
     ("batch", "--batch", None),
     ("warmup", "--warmup", 20),
