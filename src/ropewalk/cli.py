@@ -62,6 +62,11 @@ def usage() -> str:
     return "\n".join(lines)
 
 
+def printable(text: str) -> str:
+    """Text as one line in which nothing commands the terminal, whatever the file it came from holds."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -83,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = parse_arguments(function.settings, words[1:], f"ropewalk {words[0]}", module.EXAMPLE)
         result = function(settings)
     except UserError as error:
-        print(f"ropewalk: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"ropewalk: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ropewalk: interrupted; the same command goes on from here", file=sys.stderr)

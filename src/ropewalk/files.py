@@ -18,6 +18,9 @@ from typing import Any
 
 from .errors import UserError
 
+LONGEST_YAML, MOST_VALUES, DEEPEST = 1_000_000, 100_000, 20
+"""Characters, values (anchors expanded) and levels of a recipe; the largest of ours has a hundred values."""
+
 RECORD = "ropewalk.json"
 """In every directory that ropewalk makes: what was done, from what, with which settings."""
 
@@ -76,6 +79,13 @@ def beside_directory(path: Path) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def remove_directory(path: Path, beside: Path) -> None:
+    """Remove a directory that belongs to ``beside``; its name goes first, so that no half of it has it."""
+    if path.exists():
+        with beside_directory(beside) as place:
+            os.rename(path, place / "directory")
 
 
 @contextlib.contextmanager
@@ -227,6 +237,34 @@ def _lock(name: Path, directory: Path) -> tuple[int, bool]:
 def to_json(value: Any) -> str:
     """The one form in which we write JSON: sorted keys, two spaces, no NaN, a final newline."""
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def from_yaml(text: str) -> Any:
+    """Settings from YAML: plain values only, no tag runs anything. Raises ValueError with one line.
+
+    What anchors would expand into more than MOST_VALUES values, or nests deeper than DEEPEST, is refused.
+    """
+    import yaml
+
+    if len(text) > LONGEST_YAML:
+        raise ValueError(f"it has {len(text):,} characters, more than {LONGEST_YAML:,}")
+    try:
+        found = yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError(f"it nests deeper than {DEEPEST} levels") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # impossible dates are ValueErrors
+        raise ValueError(" ".join(str(error).split())[:300]) from None
+    stack, count = [(found, 0)], 0
+    while stack:
+        value, depth = stack.pop()
+        count += 1
+        if count > MOST_VALUES or depth > DEEPEST:
+            limit = f"{DEEPEST} levels" if depth > DEEPEST else f"{MOST_VALUES:,} values"
+            raise ValueError(f"it holds more than {limit}, its anchors expanded")
+        inside = [*value, *value.values()] if isinstance(value, dict) else value
+        if isinstance(inside, list | tuple | set | frozenset):
+            stack.extend((one, depth + 1) for one in inside)
+    return found
 
 
 def fingerprint(value: Any) -> str:

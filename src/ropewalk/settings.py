@@ -92,9 +92,9 @@ def from_mapping(cls: type[S], values: dict[str, Any], where: str = "") -> S:
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
-            near = difflib.get_close_matches(str(name), fields, 1)
+            near = difflib.get_close_matches(str(name)[:60], fields, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(fields))}"
-            raise UserError(f"{prefix}no setting {str(name)!r}{hint}")
+            raise UserError(f"{prefix}no setting {_shown(str(name))}{hint}")
     built = {}
     for name, f in fields.items():
         if name in values:
@@ -206,15 +206,15 @@ def _convert(value: Any, hint: Any, parse: Callable[[str], Any] | None, name: st
     if isinstance(value, str | int | float):
         value = (value,)
     if not isinstance(value, list | tuple):
-        raise UserError(f"{name} is {value!r}, not a list")
+        raise UserError(f"{name} is {_shown(value)}, not a list")
     return tuple(_scalar(v, kind, parse, name) for v in value)
 
 
 def _scalar(value: Any, kind: Any, parse: Callable[[str], Any] | None, name: str) -> Any:
     if get_origin(kind) is Literal:
-        if value in get_args(kind):
+        if isinstance(value, str | int) and value in get_args(kind):
             return value
-        raise UserError(f"{name} is {value!r}; choose one of {', '.join(map(str, get_args(kind)))}")
+        raise UserError(f"{name} is {_shown(value)}; choose one of {', '.join(map(str, get_args(kind)))}")
     try:
         if isinstance(value, str) and parse is not None:
             return parse(value)
@@ -226,6 +226,8 @@ def _scalar(value: Any, kind: Any, parse: Callable[[str], Any] | None, name: str
             raise ValueError
         if kind in (str, Path) and not isinstance(value, str | Path):
             raise ValueError
+        if "\0" in str(value) and kind in (str, Path):
+            raise UserError(f"{name} is {_shown(value)}: it holds a NUL character, which no name can have")
         if kind is dict and not isinstance(value, dict):
             raise ValueError
         return value if kind is Any else kind(value)
@@ -233,7 +235,18 @@ def _scalar(value: Any, kind: Any, parse: Callable[[str], Any] | None, name: str
         raise
     except (TypeError, ValueError, OverflowError):
         wanted = {int: "a whole number", float: "a number", bool: "true or false", dict: "a mapping"}
-        raise UserError(f"{name} is {value!r}, not {wanted.get(kind, 'a text')}") from None
+        raise UserError(f"{name} is {_shown(value)}, not {wanted.get(kind, 'a text')}") from None
+
+
+def _shown(value: Any) -> str:
+    """A value as part of a line: its first characters."""
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"a number of {value.bit_length():,} bits"
+    try:
+        text = repr(value[:100]) if isinstance(value, str) else repr(value)
+    except ValueError:  # a whole number within has more digits than Python writes
+        text = f"a {type(value).__name__} of very large numbers"
+    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def _plain(value: Any) -> Any:

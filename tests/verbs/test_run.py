@@ -118,7 +118,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_files(finished, place
         (RECIPE.replace("steps: 3", "steps: many"), "not a whole number"),
         (RECIPE.replace("name: tiny", "name: ../up"), "becomes a directory"),
         (RECIPE.replace("to: 1k", "to: far"), "to is"),
-        ("a: &x [*x]", "no setting"),
+        ("a: &x [*x]", "more than 20 levels"),
         ("!!python/object/apply:os.system ['true']", "cannot be read"),
     ],
 )

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from ..console import say, table
 from ..errors import UserError
-from ..files import fingerprint, locked
+from ..files import fingerprint, from_yaml, locked
 from ..settings import from_mapping, option, tokens, verb
 
 EXAMPLE = """ropewalk evaluate longer-model --perplexity books=test.parquet --passkey --out results
@@ -149,8 +149,6 @@ def _with_suite(settings: Evaluate) -> Evaluate:
 
 def _changed(works: list[Work], changes: Sequence[str]) -> list[Work]:
     """The works with the settings of ``--set EVALUATION.SETTING=VALUE``; values are YAML."""
-    import yaml
-
     for change in changes:
         match = re.fullmatch(r"([a-z-]+)\.(\w+)=(.*)", change)
         mine = [work for work in works if match and work.name == match[1]]
@@ -158,8 +156,8 @@ def _changed(works: list[Work], changes: Sequence[str]) -> list[Work]:
             known = ", ".join(sorted({work.name for work in works}))
             raise UserError(f"--set {change!r} is not EVALUATION.SETTING=VALUE of one that runs ({known})")
         try:
-            value = yaml.safe_load(match[3])
-        except yaml.YAMLError:
+            value = from_yaml(match[3])
+        except ValueError:
             raise UserError(f"--set {change!r}: the value is not YAML") from None
         for work in mine:
             values = {**dataclasses.asdict(work.settings), match[2]: value}

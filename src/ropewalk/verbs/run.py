@@ -29,7 +29,7 @@ from typing import Any
 
 from .. import console
 from ..errors import UserError
-from ..files import fingerprint, locked, read_record, require_ours, write_record
+from ..files import fingerprint, from_yaml, locked, read_record, require_ours, write_record
 from ..settings import from_mapping, option, to_record, tokens, verb
 
 EXAMPLE = """ropewalk run recipes/smollm2-135m-16k.yaml --data texts --out runs/smollm2
@@ -165,15 +165,13 @@ def read_recipe(settings: Run) -> Recipe:
 
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A recipe file as a mapping, on top of its ``base``. Raises UserError."""
-    import yaml
-
     if path.resolve() in seen:
         raise UserError(f"recipe {path} is its own base")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = from_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"no recipe {path}" + (f", the base of {seen[-1]}" if seen else "")) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"recipe {path} cannot be read: {error}") from None
     if not isinstance(found, dict):
         raise UserError(f"recipe {path} is not a mapping of settings; see `ropewalk run -h`")
@@ -332,15 +330,13 @@ def _report(recipe: Recipe, out: Path) -> Step:
 
 def _change(recipe: dict[str, Any], change: str) -> None:
     """Apply one ``SECTION.SETTING=VALUE``; the value is read as YAML."""
-    import yaml
-
     name, equals, value = change.partition("=")
     section, _, setting = name.rpartition(".")
     if not equals or not setting:
         raise UserError(f"--set {change!r} is not SECTION.SETTING=VALUE")
     try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
+        read = from_yaml(value)
+    except ValueError:
         raise UserError(f"--set {change!r}: the value is not YAML") from None
     place = recipe.setdefault(section, {}) if section else recipe
     if not isinstance(place, dict):
