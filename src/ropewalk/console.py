@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
+from . import board
+
 _stream: TextIO | None = None
 
 
@@ -47,7 +49,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 
 class Progress:
-    """How far a long work is; ``advance`` it as units finish."""
+    """How far a long work is; ``advance`` it as units finish. It says so on the open board too."""
 
     def __init__(self, title: str, total: float, unit: str, done: float = 0) -> None:
         self.title, self.total, self.unit = title, total, unit
@@ -55,15 +57,32 @@ class Progress:
         self.note = ""
         self.start = self._last = time.monotonic()
         self._tty = stream().isatty()
+        self._board = board.current()
+        if self._board is not None:
+            self._board.begin(**self._facts())
 
-    def advance(self, amount: float = 1, note: str = "") -> None:
-        """Say that ``amount`` more units are done; ``note`` stands behind the numbers."""
+    def advance(self, amount: float = 1, note: str = "", point: tuple[float, float] | None = None) -> None:
+        """Say that ``amount`` more units are done; ``note`` stands behind the numbers.
+
+        point: one more of the curve that this work draws, such as (step, loss).
+        """
         self.done += amount
         self.note = note or self.note
+        if self._board is not None:
+            if point is not None:
+                self._board.point(*point)
+            self._board.tell(**self._facts())
         now = time.monotonic()
         if now - self._last >= (0.2 if self._tty else 15) or (self._tty and self.done >= self.total):
             self._last = now
             self._show()
+
+    def _facts(self) -> dict[str, Any]:
+        spent = time.monotonic() - self.start
+        rate = (self.done - self.started_at) / spent if spent > 0 else 0.0
+        facts = {"title": self.title.strip(), "done": self.done, "total": self.total, "unit": self.unit}
+        left = (self.total - self.done) / rate if rate else None
+        return {**facts, "rate": rate, "left": left, "note": self.note}
 
     def line(self) -> str:
         """``title 12/40 windows 30% 3.1/s, 0:09 left, note``"""
@@ -85,6 +104,8 @@ class Progress:
         """Leave the line as it stands (on a terminal it is cleared: the result follows)."""
         if self._tty:
             print("\r\x1b[2K", end="", file=stream(), flush=True)
+        if self._board is not None:
+            self._board.begin(title=None, note=None, left=None)
 
 
 @contextlib.contextmanager

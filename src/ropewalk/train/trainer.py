@@ -122,7 +122,7 @@ class Watch(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if logs and "loss" in logs:
             note = f"step {state.global_step:,}/{state.max_steps:,}, loss {logs['loss']:.3f}"
-            self.shown.advance(self.tokens, note)
+            self.shown.advance(self.tokens, note, (state.global_step, logs["loss"]))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         passes = self.feeder.passes(state.global_step)

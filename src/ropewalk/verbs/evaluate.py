@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..board import published
 from ..console import say, table
 from ..errors import UserError
 from ..files import fingerprint, from_yaml, locked
@@ -132,7 +133,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     for work in works:
         stem = ".".join(filter(None, (_safe(name), work.name, work.tag)))
         file = Path(settings.out) / f"{stem}.json"
-        with locked(file):
+        with locked(file), published(settings.out):
             result = _one(lm, block, work, file, (device, dtype, settings.seed))
         paths.append(str(file))
         summaries[file.name] = result["summary"]

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import console
+from ..board import published
 from ..errors import UserError
 from ..files import fingerprint, from_yaml, locked, read_record, require_ours, write_record
 from ..settings import from_mapping, option, to_record, tokens, verb
@@ -125,12 +126,15 @@ def run(settings: Run) -> dict[str, Any]:
         if recipe.about:
             console.say(recipe.about)
         made: dict[str, Any] = {}
-        for number, step in enumerate(steps, 1):
-            console.say(f"\n[{number}/{len(steps)}] {step.text}")
-            if step.done is not None and step.done():
-                console.say("already complete for the same inputs")
-            else:
-                made = step.call()
+        with published(out) as board:
+            for number, step in enumerate(steps, 1):
+                console.say(f"\n[{number}/{len(steps)}] {step.text}")
+                if board is not None:
+                    board.begin(steps=[one.text for one in steps], step=number)
+                if step.done is not None and step.done():
+                    console.say("already complete for the same inputs")
+                else:
+                    made = step.call()
     return {
         "out": str(out),
         "report": made.get("page"),
