@@ -61,7 +61,7 @@ def new_directory(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     require_ours(path)
-    with locked(path), beside_directory(path) as place:
+    with _locked_once(path), beside_directory(path) as place:
         yield place
         os.chmod(place, 0o777 & ~_umask())
         for file in place.rglob("*"):
@@ -92,7 +92,7 @@ def remove_directory(path: Path, beside: Path) -> None:
 def new_file(path: Path) -> Iterator[Path]:
     """The name of a file beside ``path`` to be written; on success it is flushed and renamed to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path):
+    with _locked_once(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
         os.close(handle)
         try:
@@ -193,26 +193,31 @@ def locked(directory: Path | str) -> Iterator[None]:
 
     What a killed process left beside it is cleared. The lock is a file beside the directory, so that the
     directory itself can be replaced, and the operating system releases it however the process ends.
-    Within a process it may be taken again. On a file system without locks nothing is held.
+    On a file system without locks nothing is held.
     """
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    place = directory.parent.resolve() / directory.name
-    if place in _held:
-        yield
-        return
     name = directory.parent / f".{directory.name}.lock"
     handle, alone = _lock(name, directory)
     if alone:
         clear_leftovers(directory)
-    _held.add(place)
+    _held.add(_place(directory))
     try:
         yield
     finally:
-        _held.discard(place)
+        _held.discard(_place(directory))
         with contextlib.suppress(OSError):
             name.unlink()  # while it is held; who waits for the same file sees that it is gone
         os.close(handle)
+
+
+def _locked_once(path: Path) -> contextlib.AbstractContextManager[None]:
+    """`locked`, or nothing where this process holds ``path`` already."""
+    return contextlib.nullcontext() if _place(path) in _held else locked(path)
+
+
+def _place(path: Path) -> Path:
+    return path.parent.resolve() / path.name
 
 
 def _lock(name: Path, directory: Path) -> tuple[int, bool]:

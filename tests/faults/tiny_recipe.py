@@ -131,3 +131,10 @@ def write_recipe(place: Path, model: Path, data: Path, to: int = LONGER) -> Path
     path = place / "recipe.yaml"
     path.write_text(RECIPE.format(model=model, to=to) + f"data: {data}\n")
     return path
+
+
+def make_files(root: Path) -> int:
+    """model/, texts/ and recipe.yaml in ``root``; 0."""
+    model = write_model(root / "model")
+    write_recipe(root, model, write_texts(root / "texts"))
+    return 0

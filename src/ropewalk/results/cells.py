@@ -42,7 +42,7 @@ class Cells:
         for entry in good[1:]:
             self._found[entry["cell"]] = entry["value"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".new")
+        beside = _new(path)
         beside.write_text("".join(json.dumps(entry) + "\n" for entry in good))
         os.replace(beside, path)
 
@@ -66,4 +66,14 @@ class Cells:
     def remove(self) -> None:
         """Drop the file: the result is complete."""
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            drop_cells(self.path)
+
+
+def drop_cells(path: Path) -> None:
+    """Remove a store and what a kill left of it; nothing to do where there is none."""
+    path.unlink(missing_ok=True)
+    _new(path).unlink(missing_ok=True)
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(path.name + ".new")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import console
-from ..files import sha256, sync_directory, sync_file, to_json, write_atomic
+from ..files import remove_directory, sha256, sync_directory, sync_file, to_json, write_atomic
 
 DIGESTS = "digests.json"
 DATA_STATE = "data.json"
@@ -43,12 +43,19 @@ class Keeper:
             sync_file(file)
         sync_directory(written)
         place = self.work / written.name
-        shutil.rmtree(place, ignore_errors=True)
+        self._drop(place)
         os.rename(written, place)
         sync_directory(self.work)
         for old in self.checkpoints()[KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
+            self._drop(old)
         return place
+
+    def _drop(self, checkpoint: Path) -> None:
+        """Remove a checkpoint; its name goes first, so that a kill leaves no half of it under that name."""
+        if checkpoint.exists():
+            going = self.partial / f"old-{checkpoint.name}"
+            os.rename(checkpoint, going)
+            shutil.rmtree(going, ignore_errors=True)
 
     def checkpoints(self) -> list[Path]:
         """Checkpoints by their names alone, newest first."""
@@ -66,7 +73,7 @@ class Keeper:
 
     def remove(self) -> None:
         """Drop the work directory: the training is complete."""
-        shutil.rmtree(self.work, ignore_errors=True)
+        remove_directory(self.work, self.work.with_name(self.work.name[1:].removesuffix(".training")))
 
 
 def step_of(checkpoint: Path) -> int:

@@ -101,7 +101,7 @@ def _result(
     from ..evals import sweep as work
     from ..model.lm import TransformersLM
     from ..model.load import read_config
-    from ..results.cells import Cells
+    from ..results.cells import Cells, drop_cells
     from ..results.record import read_result, write_result
 
     mark = fingerprint(inputs)
@@ -112,6 +112,7 @@ def _result(
         there = None
     if there is not None and there["provenance"].get("inputs") == mark:
         say(f"{file.name}: already done for the same model, data and settings")
+        drop_cells(file.with_name(f".{file.stem}.cells"))  # left by a kill behind the result's writing
         return there
     block = inputs["model"]
     say(f"sweep of {block['name']} to {chosen.to:,} tokens on {versions['device']}, {versions['dtype']}")

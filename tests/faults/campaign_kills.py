@@ -1,0 +1,154 @@
+"""100 SIGKILLs over a whole recipe and an export: the end is bitwise that of an uninterrupted run.
+
+    python tests/faults/campaign_kills.py --kills 100 --events 50 --seed 0 --out kills.json
+
+A run is started, killed at a random moment, looked at, started again, until it ends; then the next. The
+moments are uniform over the uninterrupted run's time and, every other one, over its first eighth, since
+drawing the figures of the report takes most of it. With --events the moment is a file event (before a file is
+opened for writing, renamed, removed), uniform over all of a run, which finds the gaps that time does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from conditions import conditions, one_thread
+from forks import Deadly, Ended, forked, import_as
+from tiny_recipe import LONGER, make_files
+from trees import broken_checkpoints, contents, differences, half_written, unreadable
+
+
+def command(root: Path) -> int:
+    """The whole recipe and the export of what it made, as the command line runs them."""
+    import torch
+
+    from ropewalk.cli import main
+
+    torch.set_num_threads(1)
+    code = main(["run", str(root / "recipe.yaml"), "--out", str(root / "all" / "out"), "--device", "cpu"])
+    tuned = root / "all" / "out" / "checkpoints" / f"tiny-pi-{LONGER}"
+    return code or main(["export", str(tuned), str(root / "all" / "gguf"), "--gguf"])
+
+
+def count_events(work: Callable[[], int], root: Path) -> int:
+    """How many file events ``work`` has."""
+    file = root / "events"
+
+    def counting() -> int:
+        hook = Deadly(-1)
+        sys.addaudithook(hook)
+        code = work()
+        file.write_text(str(hook.count))
+        return code
+
+    assert forked(counting).code == 0
+    return int(file.read_text())
+
+
+def step(ended: Ended) -> str:
+    """Where the kill came: the verb, or the evaluation, that had begun last."""
+    last = "start"
+    for line in ended.output.splitlines():
+        found = re.match(
+            r"\[\d+/\d+\] ([a-z-]+)|([a-z-]+) of \S+ on cpu|(finetune) |(wrote) |(report) of", line
+        )
+        if found:
+            last = next(filter(None, found.groups()))
+    return {"wrote": "export", "report": "report"}.get(last, last)
+
+
+def kill_until(
+    number: int, draw: Callable[[], dict[str, Any]], root: Path, whole: dict[str, bytes]
+) -> dict[str, Any]:
+    """Kill ``number`` times, restarting each time; what was seen."""
+    place = root / "all"
+    kills = completed = 0
+    steps: Counter[str] = Counter()
+    problems: list[str] = []
+    while kills < number:
+        shutil.rmtree(place, ignore_errors=True)
+        while True:
+            ended = (
+                forked(lambda: command(root), **draw()) if kills < number else forked(lambda: command(root))
+            )
+            if not ended.killed:
+                break
+            kills += 1
+            steps[step(ended)] += 1
+            found = contents(place)
+            seen = [*half_written(found, whole), *unreadable(place), *broken_checkpoints(place)]
+            problems += [f"kill {kills} ({step(ended)}): {one}" for one in seen]
+        if ended.code != 0:
+            problems.append(f"after kill {kills}: exit code {ended.code}: {ended.errors[-2000:]}")
+        problems += [f"after kill {kills}: {one} differs" for one in differences(contents(place), whole)]
+        completed += 1
+    return {"kills": kills, "runs_completed": completed, "kills_by_step": dict(steps), "problems": problems}
+
+
+def campaign(kills: int, events: int, seed: int) -> dict[str, Any]:
+    """The figures of a campaign; "problems" are empty when all is well."""
+    one_thread()
+    known = conditions()  # the commit is asked for once, here: a results file names it
+    root = Path(tempfile.mkdtemp(prefix="kills-"))
+    try:
+        made = forked(lambda: make_files(root))
+        assert made.code == 0, made.errors
+        first = import_as(lambda: command(root))
+        assert first.code == 0, first.errors
+        first_tree = contents(root / "all")
+        shutil.rmtree(root / "all")
+        second = forked(lambda: command(root))
+        whole = contents(root / "all")
+        assert second.code == 0 and first_tree == whole, differences(first_tree, whole)
+        shutil.rmtree(root / "all")
+        dice = random.Random(seed)
+        short = itertools.cycle((1.0, 0.125))  # every other moment early: most of a run is its report
+        timed = kill_until(
+            kills, lambda: {"kill_after": dice.uniform(0, second.seconds * next(short))}, root, whole
+        )
+        total = count_events(lambda: command(root), root) if events else 0
+        placed = kill_until(events, lambda: {"kill_at": dice.randint(1, total)}, root, whole)
+        return {
+            "at_random_moments": timed,
+            "at_random_file_events": {**placed, "file_events_of_a_run": total},
+            "files_compared": len(whole),
+            "seconds_of_an_uninterrupted_run": round(second.seconds, 1),
+            "seed": seed,
+            "conditions": known,
+        }
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def main() -> int:
+    """0 when nothing was found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--events", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file of the figures")
+    asked = parser.parse_args()
+    found = campaign(asked.kills, asked.events, asked.seed)
+    text = json.dumps(found, indent=2, sort_keys=True) + "\n"
+    if asked.out:
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text(text)
+    print(text)
+    return int(any(found[part]["problems"] for part in ("at_random_moments", "at_random_file_events")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
