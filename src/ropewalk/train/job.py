@@ -64,6 +64,8 @@ def run(job: Job) -> dict[str, Any]:
     with locked(job.out) if world()[0] == 0 else contextlib.nullcontext():
         done = _completed(job, identity)
         if done is not None:
+            if world()[0] == 0 and read_settings(keeper.work) in (None, identity):
+                keeper.remove()  # the process that finished was killed before it could
             console.say(f"{job.out} is already trained with these settings on these data")
             return done
         _claim(keeper, job, identity)
@@ -97,7 +99,7 @@ def _completed(job: Job, identity: dict[str, Any]) -> dict[str, Any] | None:
 def _claim(keeper: Keeper, job: Job, identity: dict[str, Any]) -> None:
     found = read_settings(keeper.work) if keeper.checkpoints() else None
     if job.overwrite and found != identity:
-        shutil.rmtree(keeper.work, ignore_errors=True)
+        keeper.remove()
     else:
         require_same(found, identity, job.out)
     if world()[0] == 0:
