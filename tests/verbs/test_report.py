@@ -137,6 +137,62 @@ def test_watch_follows_results_as_they_appear_and_ends_with_a_still_page(tmp_pat
     assert "not yet: results file" in said
 
 
+def test_watch_shows_how_far_a_run_is_before_and_between_its_results(tmp_path, monkeypatch, capsys):
+    """A run's directory as it is while the run goes on: its board, then its first results file."""
+    from ropewalk.board import PROGRESS, Board
+
+    run, out = tmp_path / "run", tmp_path / "out"
+    (run / "results").mkdir(parents=True)
+    board = Board(run / PROGRESS)
+    board.begin(steps=["evaluate base", "fine-tune <b>pi</b>", "report"], step=1)
+    board.tell(at_once=True, title="passkey", done=8, total=32, unit="places", rate=0.5, left=48)
+    pages = []
+
+    def trained():
+        fake.save([fake.passkey(fake.model("pi", "tuned"), 2048)], run / "results")
+        board.begin(step=2, title="finetune", done=900, total=1000, unit="tokens", rate=50, left=2)
+        for step in range(1, 91):
+            board.point(step, 5 - step / 50)
+        board.tell(at_once=True, note="step 90/100, loss 3.200")
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    steps = iter([trained, board.remove, interrupt])
+
+    def sleep(seconds):
+        pages.append((out / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " "))
+        next(steps)()
+
+    monkeypatch.setattr("ropewalk.verbs.report.time.sleep", sleep)
+    ropewalk.report((str(run / "results"),), out=out, watch=True)
+    waiting, between, after = pages
+    assert "No results yet" in waiting and "Step 1 of 3, evaluate base." in waiting
+    assert "passkey: 8 of 32 places (25 %), 0.500 a second, about 0:48 left for this step" in waiting
+    assert 'http-equiv="refresh"' in waiting
+    assert "fine-tune &lt;b&gt;pi&lt;/b&gt;" in between and "<b>pi</b>" not in between
+    assert "900 of 1,000 tokens (90 %)" in between and "(step 90/100, loss 3.200)" in between
+    assert "Training loss so far" in between and "4.98 in the first step shown, 3.20 in the last" in between
+    assert "Going on now" not in after + (out / "report.html").read_text()
+    said = capsys.readouterr().out
+    assert "Step 1 of 3" in said and "Step 2 of 3" in said
+
+
+def test_a_run_that_was_killed_is_not_said_to_go_on(tmp_path, monkeypatch):
+    from ropewalk.board import PROGRESS, Board
+
+    monkeypatch.setattr("ropewalk.board.os.getpid", lambda: 2**31 - 2)
+    Board(tmp_path / PROGRESS).begin(steps=["evaluate base"], step=1)
+    results = fake.save([fake.passkey(fake.model("pi", "tuned"), 2048)], tmp_path / "results")
+
+    def interrupt(seconds):
+        assert "Nothing goes on any more" in (tmp_path / "out" / "report.html").read_text()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ropewalk.verbs.report.time.sleep", interrupt)
+    ropewalk.report((str(results),), out=tmp_path / "out", watch=True)
+
+
 def watching(results, out):
     command = [
         sys.executable,

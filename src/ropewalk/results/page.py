@@ -32,23 +32,28 @@ STILL_FONT = "Liberation Sans, Arial, sans-serif"
 
 
 def write_report(
-    found: Collection, out: Path, title: str | None = None, refresh: int | None = None
+    found: Collection,
+    out: Path,
+    title: str | None = None,
+    refresh: int | None = None,
+    now: Section | None = None,
 ) -> dict[str, Any]:
     """Write everything into the directory ``out``; the verdict.
 
     refresh: seconds after which an open page loads itself again (while a run goes on), else None.
+    now: the section that says how far a run is, which goes first.
     """
     slots = choose(found)
     judged = verdict(found)
     shown, missing = sections(found, slots)
+    shown = [now, *shown] if now else shown
     facts = conditions(found)
     stills = _draw(shown, slots, out / "figures")
     for table in [*(t for s in shown for t in s.tables), *facts]:
         _write(out / "tables" / f"{table.name}.csv", to_csv(table))
         _write(out / "tables" / f"{table.name}.tex", to_latex(table))
-    heading = clean_line(title) if title else "Context window report"
     content: dict[str, Any] = {
-        "title": heading,
+        "title": heading(title),
         "verdict": judged,
         "glance": glance(judged),
         "story": found.subject.story,
@@ -62,6 +67,21 @@ def write_report(
     _write(out / "report.html", _html(content, slots, stills, refresh))
     _write(out / "report.md", _markdown(content))
     return judged
+
+
+def write_waiting(now: Section, out: Path, title: str | None, refresh: int) -> None:
+    """Write a page that says how far a run is which has no results yet."""
+    slots = Slots({}, models=False)
+    content = {
+        **{"title": heading(title), "verdict": None, "glance": [], "sections": [now], "missing": []},
+        **{"conditions": [], "commands": [], "models": [], "more_models": 0},
+    }
+    _write(out / "report.html", _html(content, slots, _draw([now], slots, out / "figures"), refresh))
+
+
+def heading(title: str | None) -> str:
+    """The page's title."""
+    return clean_line(title) if title else "Context window report"
 
 
 def _named(model: Model, slots: Slots) -> dict[str, Any]:

@@ -189,17 +189,34 @@ def passkey_map(series: Series) -> tuple[Any, list[Any]]:
 
 
 def training(series: Sequence[Series], slots: Slots) -> tuple[Any, list[Any]]:
-    """Training loss by step; above 60 steps the mean of the steps around each, the single ones behind it."""
+    """Training loss by step, a line a model."""
+    curves = {
+        one.model.label: [(r["step"], r["loss"], number(r.get("tokens"))) for r in one.rows]
+        for one in _drawn(series, slots)
+    }
+    return _losses(curves, slots)
+
+
+def so_far(curve: Sequence[tuple[float, float]]) -> tuple[Any, list[Any]]:
+    """The loss of a training that goes on: (step, loss) of the steps done."""
+    name = "loss so far"
+    return _losses({name: [(*point, None) for point in curve]}, Slots({name: SERIES[0]}, models=False))
+
+
+def _losses(curves: dict[str, list[tuple[Any, ...]]], slots: Slots) -> tuple[Any, list[Any]]:
+    """(step, loss, tokens) by name; above 60 steps the mean of the steps around each, single ones behind."""
     rows: Rows = []
     behind: Rows = []
-    for one in _drawn(series, slots):
-        calm = smoothed([r["loss"] for r in one.rows])
-        full = [
-            {**_point(one, r["step"], mean, r), "tokens": number(r.get("tokens")), "loss": r["loss"]}
-            for r, mean in zip(one.rows, calm)
-        ]
-        rows += thin(full)
-        behind += thin(full) if len(full) > 60 else []
+    for name, curve in curves.items():
+        calm = smoothed([loss for _, loss, _ in curve])
+        full = thin(
+            [
+                {"x": step, "y": mean, "model": name, "tokens": tokens, "loss": loss}
+                for (step, loss, tokens), mean in zip(curve, calm)
+            ]
+        )
+        rows += full
+        behind += full if len(curve) > 60 else []
     x = alt.X("x:Q", title="step").scale(nice=False, zero=True).axis(format=",d", tickCount=6)
     y = alt.Y("y:Q", title="training loss, nats a token").scale(zero=False).axis(tickCount=6)
     shown = [("step", "x", ",d"), ("loss", "loss", ".4f"), ("tokens", "tokens", ",d")]

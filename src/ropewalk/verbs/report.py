@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import console
+from ..board import PROGRESS, read_board
 from ..errors import UserError
 from ..files import fingerprint, locked, new_directory, require_ours, write_record
 from ..settings import option, to_record, verb
@@ -21,7 +22,8 @@ class Report:
     """Show results: a page that opens from disk, Markdown, CSV and LaTeX tables, SVG and PNG figures.
 
     Several models stand side by side; what was not run is said; figures under different conditions are
-    marked. With --watch the report is made anew whenever results appear, until Ctrl-C.
+    marked. With --watch the report is made anew as results appear, until Ctrl-C; while `ropewalk run` or
+    `evaluate` makes them, it says how far they are: step, share, time left, training loss so far.
     """
 
     results: tuple[str, ...] = option(help="results files, or directories of them", positional=True)
@@ -43,16 +45,25 @@ def report(settings: Report) -> dict[str, Any]:
         return _watch(settings)
 
 
-def _make(settings: Report, refresh: int | None) -> dict[str, Any]:
-    """Read everything, then write the directory beside and put it in place."""
+def _make(settings: Report, refresh: int | None, board: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Read everything, then write the directory beside and put it in place.
+
+    board: how far a run is, shown first; with it, a page is written also where there are no results yet.
+    """
     from ..results.collection import collect
-    from ..results.page import write_report
+    from ..results.live_section import live
+    from ..results.page import write_report, write_waiting
     from ..results.record import find_results, read_result
 
-    paths = find_results([Path(place) for place in settings.results])
-    found = collect((path, read_result(path)) for path in paths)
+    now = live(board) if board else None
+    paths = find_results([Path(place) for place in settings.results]) if not now or _state(settings) else []
+    found = collect((path, read_result(path)) for path in paths) if paths else None
     with new_directory(settings.out) as beside:
-        verdict = write_report(found, beside, settings.title, refresh)
+        verdict = None
+        if found is not None:
+            verdict = write_report(found, beside, settings.title, refresh, now)
+        elif now is not None:
+            write_waiting(now, beside, settings.title, settings.every)
         record = {"verb": "report", "settings": to_record(settings), "verdict": verdict}
         write_record(beside, {**record, "fingerprint": fingerprint(record)})
     return {"verdict": verdict, "files": len(paths)}
@@ -66,19 +77,29 @@ def _finish(made: dict[str, Any], settings: Report) -> dict[str, Any]:
 
 
 def _watch(settings: Report) -> dict[str, Any]:
-    """Make the report whenever the results files change; Ctrl-C makes it once more, without reloading."""
-    seen: dict[str, tuple[int, int]] | None = None
+    """Make the report whenever results or progress change; Ctrl-C makes it once more, without either.
+
+    A page that only shows progress anew is made at most a tenth of the time: the run has the processor.
+    """
+    seen: Any = None
+    told, rest, said = "", 0.0, False
     console.say(f"watching {', '.join(settings.results)}; Ctrl-C ends it")
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            now = _state(settings)
-            if now and now != seen:
-                made = _make_if_whole(settings)
+            files, board = _state(settings), _board(settings)
+            told = _tell(board, told)
+            now = files, board
+            fresh = seen is None or files != seen[0] or (now != seen and time.monotonic() >= rest)
+            if (files or board) and fresh:
+                started = time.monotonic()
+                made = _make_if_whole(settings, board)
+                rest = time.monotonic() + 10 * (time.monotonic() - started)
                 if made is not None:
+                    if made["verdict"] and (seen is None or files != seen[0]):
+                        console.say(f"{made['files']:,} results files: {made['verdict']['sentence']}")
                     seen = now
-                    console.say(f"{made['files']:,} results files: {made['verdict']['sentence']}")
-            elif seen is None and not now:
-                seen = {}
+            elif not said and not files:
+                said = True
                 console.say("no results yet; waiting")
             time.sleep(settings.every)
     if not _state(settings):
@@ -87,13 +108,37 @@ def _watch(settings: Report) -> dict[str, Any]:
     return _finish(_make(settings, None), settings)
 
 
-def _make_if_whole(settings: Report) -> dict[str, Any] | None:
+def _make_if_whole(settings: Report, board: dict[str, Any] | None) -> dict[str, Any] | None:
     """The report, or None while a results file cannot be read (it is said and tried again)."""
     try:
-        return _make(settings, settings.every)
+        return _make(settings, settings.every, board)
     except UserError as error:
         console.say(f"not yet: {error}")
         return None
+
+
+def _board(settings: Report) -> dict[str, Any] | None:
+    """How far the run is that makes these results, if it says so: in their directory, or the one above."""
+    for place in map(Path, settings.results):
+        directory = place if place.is_dir() else place.parent
+        for candidate in (directory, directory.parent):
+            found = read_board(candidate / PROGRESS)
+            if found is not None:
+                return found
+    return None
+
+
+def _tell(board: dict[str, Any] | None, told: str) -> str:
+    """Say how far the run is where that has changed: a line for each step and each tenth of its work."""
+    from ..results.live_section import sentence
+
+    if board is None:
+        return ""
+    share = int(10 * board["done"] / board["total"]) if board["done"] and board["total"] else 0
+    mark = f"{board['step']} {board['title']} {share} {board['alive']}"
+    if mark != told:
+        console.say(sentence(board))
+    return mark
 
 
 def _state(settings: Report) -> dict[str, tuple[int, int]]:
