@@ -79,7 +79,7 @@ def _finish(made: dict[str, Any], settings: Report) -> dict[str, Any]:
 def _watch(settings: Report) -> dict[str, Any]:
     """Make the report whenever results or progress change; Ctrl-C makes it once more, without either.
 
-    A page that only shows progress anew is made at most a tenth of the time: the run has the processor.
+    Between two steps or tenths of one, at most a tenth of the time goes into new pages: the run has the rest.
     """
     seen: Any = None
     told, rest, said = "", 0.0, False
@@ -87,10 +87,10 @@ def _watch(settings: Report) -> dict[str, Any]:
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             files, board = _state(settings), _board(settings)
+            now, before = (files, board), told
             told = _tell(board, told)
-            now = files, board
-            fresh = seen is None or files != seen[0] or (now != seen and time.monotonic() >= rest)
-            if (files or board) and fresh:
+            new = seen is None or files != seen[0] or told != before
+            if (files or board) and (new or (now != seen and time.monotonic() >= rest)):
                 started = time.monotonic()
                 made = _make_if_whole(settings, board)
                 rest = time.monotonic() + 10 * (time.monotonic() - started)
