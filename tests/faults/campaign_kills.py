@@ -3,21 +3,22 @@
     python tests/faults/campaign_kills.py --kills 100 --events 50 --seed 0 --out kills.json
 
 A run is started, killed at a random moment, looked at, started again, until it ends; then the next. The
-moments are uniform over the uninterrupted run's time and, every other one, over its first eighth, since
-drawing the figures of the report takes most of it. With --events the moment is a file event (before a file is
-opened for writing, renamed, removed), uniform over all of a run, which finds the gaps that time does not.
+moments are uniform over the time that an uninterrupted run takes before its report, and a quarter more: a
+restart that finds all evaluations done is killed in its report or its export. With --events the moment is a
+file event (before a file is opened for writing, renamed or removed), uniform over all those of a run, which
+finds the gaps that time does not.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import random
 import re
 import shutil
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,16 @@ def step(ended: Ended) -> str:
     return {"wrote": "export", "report": "report"}.get(last, last)
 
 
+def before_report(root: Path) -> float:
+    """Seconds of a run until its report begins."""
+    report = root / "all" / "out" / "report"
+    began = time.time()
+    assert forked(lambda: command(root)).code == 0
+    last = max(path.stat().st_mtime for path in (root / "all" / "out" / "results").glob("*.json"))
+    assert last < report.stat().st_mtime
+    return last - began
+
+
 def kill_until(
     number: int, draw: Callable[[], dict[str, Any]], root: Path, whole: dict[str, bytes]
 ) -> dict[str, Any]:
@@ -85,6 +96,7 @@ def kill_until(
             if not ended.killed:
                 break
             kills += 1
+            print(f"kill {kills}/{number}: {step(ended)}", file=sys.stderr, flush=True)
             steps[step(ended)] += 1
             found = contents(place)
             seen = [*half_written(found, whole), *unreadable(place), *broken_checkpoints(place)]
@@ -113,10 +125,8 @@ def campaign(kills: int, events: int, seed: int) -> dict[str, Any]:
         assert second.code == 0 and first_tree == whole, differences(first_tree, whole)
         shutil.rmtree(root / "all")
         dice = random.Random(seed)
-        short = itertools.cycle((1.0, 0.125))  # every other moment early: most of a run is its report
-        timed = kill_until(
-            kills, lambda: {"kill_after": dice.uniform(0, second.seconds * next(short))}, root, whole
-        )
+        most = 1.25 * before_report(root)
+        timed = kill_until(kills, lambda: {"kill_after": dice.uniform(0, most)}, root, whole)
         total = count_events(lambda: command(root), root) if events else 0
         placed = kill_until(events, lambda: {"kill_at": dice.randint(1, total)}, root, whole)
         return {
@@ -124,6 +134,7 @@ def campaign(kills: int, events: int, seed: int) -> dict[str, Any]:
             "at_random_file_events": {**placed, "file_events_of_a_run": total},
             "files_compared": len(whole),
             "seconds_of_an_uninterrupted_run": round(second.seconds, 1),
+            "latest_moment_of_a_kill_seconds": round(most, 1),
             "seed": seed,
             "conditions": known,
         }
