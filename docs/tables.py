@@ -1,22 +1,29 @@
-"""Fill the tables of README.md and docs/results.md from committed results files.
+"""Fill tables and figures of the pages from committed results files, and write docs/results.md whole.
 
     python docs/tables.py            write them
     python docs/tables.py --check    exit 1 when a page is not in step (the test suite calls this)
 
-A page says `<!-- table: FOLDER -->` … `<!-- end -->`; what stands between is ours.
+A page says `<!-- table: FOLDER -->` … `<!-- end -->`; what stands between is ours. One figure in a sentence
+is `<!-- f: FOLDER/FILE PLACE -->9.76<!-- /f -->`, where PLACE is a path into the file: `summary.k_max`, or
+`rows[context=2048].perplexity` for the row that has this. docs/results.md is made by results.py.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+import results
 from ropewalk.results.record import find_results, read_result
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/results.md")
+PAGES = ("README.md", "docs/findings.md")
+WHOLE = "docs/results.md"
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.S)
+FIGURE = re.compile(r"(<!-- f: (\S+) (\S+) -->).*?(<!-- /f -->)", re.S)
 
 
 def table(folder: Path) -> str:
@@ -68,18 +75,27 @@ def _conditions(results: list[dict]) -> str:
 
 
 def filled(text: str) -> str:
-    """The page with every table made anew."""
-    return BLOCK.sub(lambda m: f"{m[1]}{table(ROOT / 'docs' / 'results' / m[2])}\n{m[3]}", text)
+    """The page with every table and every figure made anew."""
+    text = BLOCK.sub(lambda m: f"{m[1]}{table(ROOT / 'docs' / 'results' / m[2])}\n{m[3]}", text)
+    return FIGURE.sub(lambda m: f"{m[1]}{figure(ROOT / 'docs' / 'results' / m[2], m[3])}{m[4]}", text)
+
+
+def figure(path: Path, place: str) -> str:
+    """One figure of a results file, as text. Raises KeyError or StopIteration when it is not there."""
+    value: Any = json.loads(path.read_text(encoding="utf-8"))
+    for name, key, wanted in re.findall(r"(\w+)(?:\[(\w+)=([^\]]+)\])?", place):
+        value = value[int(name)] if isinstance(value, list) else value[name]
+        if key:
+            value = next(row for row in value if str(row[key]) == wanted)
+    return results.number(value) if isinstance(value, float) else f"{value:,}"
 
 
 def main() -> int:
     stale = []
-    for name in PAGES:
+    for name in (*PAGES, WHOLE):
         path = ROOT / name
-        if not path.exists():
-            continue
-        old = path.read_text(encoding="utf-8")
-        new = filled(old)
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        new = results.page() if name == WHOLE else filled(old)
         if new != old:
             stale.append(name)
             if "--check" not in sys.argv[1:]:
