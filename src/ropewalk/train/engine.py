@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,14 @@ from ..errors import UserError
 from ..model.attention import kernel
 from ..model.load import load_model
 from ..model.quiet import quiet
+from .context import adopt, context_group
 from .feeding import Feeder
 from .keeping import DATA_STATE, Keeper, step_of
-from .kernels import fastest_training
+from .kernels import fastest_alone, fastest_training
 from .lora import add_adapter
-from .loss import LossModel, plain_head
+from .loss import LossModel, plain_head, plain_model
+from .ranks import agree, require_shared, world
+from .sharding import shard, whole_weights
 from .snapshots import Snapshooter, Snapshots
 from .trainer import Watch, WindowTrainer, load_weights, stops_gently
 
@@ -36,6 +38,8 @@ class Plan:
     dtype: "bf16" is autocast over float32 weights.   clip: largest norm of the gradient, 0 for no limit.
     recompute: activations are dropped and computed again in the backward pass.
     only: words; parameters whose names hold none of them stay as they are. Empty: all are trained.
+    sharded: weights, gradients and optimizer state are spread over all ranks.
+    context: ranks that hold one window together, 1 for none; only with ``sharded``.
     """
 
     steps: int
@@ -55,11 +59,13 @@ class Plan:
     attention: str | None = None
     lora: dict[str, Any] | None = None
     only: tuple[str, ...] = ()
+    sharded: bool = False
+    context: int = 1
 
     @property
     def accumulate(self) -> int:
         """Micro-batches of one rank in an optimizer step."""
-        return self.batch // (self.micro * world()[1])
+        return self.batch * self.context // (self.micro * world()[1])
 
     @property
     def step_tokens(self) -> int:
@@ -71,6 +77,7 @@ class Plan:
 class Outcome:
     """A finished training: the model in memory (its adapter on it, with LoRA), and what was logged.
 
+    model: on rank 0; None on the others where the model was sharded.
     attention: the kernel behind it, "torch" where torch chose.
     """
 
@@ -78,11 +85,6 @@ class Outcome:
     log: list[dict[str, float]]
     passes: int
     attention: str
-
-
-def world() -> tuple[int, int]:
-    """(rank, ranks) of this process, as its launcher says."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def train(
@@ -95,10 +97,9 @@ def train(
     Raises UserError: the loss is not finite, or memory does not suffice.
     Raises KeyboardInterrupt (Ctrl-C) or SystemExit(143) (SIGTERM) once the state is saved.
     """
-    rank, _ = world()
-    if rank == 0:
-        keeper.begin()
-    checkpoint = keeper.newest()
+    agree(keeper.begin)
+    require_shared(keeper.partial)
+    checkpoint = agree(keeper.newest)
     model = _prepare(path, plan, checkpoint)
     if checkpoint is not None:
         feeder.restore(json.loads((checkpoint / DATA_STATE).read_text()))
@@ -108,7 +109,7 @@ def train(
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = WindowTrainer(
-            model=LossModel(model, own_head=plain_head(model)),
+            model=_spread(LossModel(model, own_head=plain_head(model)), plan),
             args=_arguments(plan, keeper),
             feeder=feeder,
             schedule={"steps": plan.steps, "warmup": plan.warmup, "schedule": plan.schedule},
@@ -127,6 +128,8 @@ def train(
             raise KeyboardInterrupt
         raise SystemExit(143)
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    if plan.sharded:
+        model = _whole(model, path, plan)
     return Outcome(model, log, feeder.passes(plan.steps), attention)
 
 
@@ -158,6 +161,26 @@ def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
     return model
 
 
+def _spread(model: LossModel, plan: Plan) -> LossModel:
+    """The model with its attention and its weights spread over the ranks, as the plan has it."""
+    if plan.context > 1:
+        adopt(model.model, context_group(plan.context))
+    if plan.sharded:
+        shard(model, plan.device)
+    return model
+
+
+def _whole(model: Any, path: Path, plan: Plan) -> Any:
+    """The sharded model in one piece, on rank 0 and its CPU; None elsewhere."""
+    first = world()[0] == 0
+    weights = whole_weights(model, first)
+    if not first:
+        return None
+    found = _prepare(path, plan, None)
+    found.load_state_dict(weights)
+    return found
+
+
 def _choose_kernel(model: Any, plan: Plan, causal: bool) -> str:
     """The attention kernel to train with: on a GPU the one that a real pass finds fastest.
 
@@ -165,8 +188,14 @@ def _choose_kernel(model: Any, plan: Plan, causal: bool) -> str:
     """
     if plan.device != "cuda" or not causal or plan.attention not in (None, "sdpa") or plan.compile:
         return "torch"
-    model.to("cuda").train()
-    name, seconds = fastest_training(model, plan.micro, plan.length, plan.dtype == "bf16")
+    if plan.context > 1:
+        return "torch"  # flash attention alone knows a causal mask of fewer queries than keys
+    if plan.sharded:
+        name, seconds = fastest_alone(plain_model(model).config, plan.micro, plan.length)
+    else:
+        model.to("cuda").train()
+        name, seconds = fastest_training(model, plan.micro, plan.length, plan.dtype == "bf16")
+    name = agree(lambda: name)
     tried = ", ".join(f"{one} {1000 * spent:.0f} ms" for one, spent in seconds.items())
     console.say(f"  attention by {name} (forward and backward of {plan.micro} x {plan.length:,}: {tried})")
     return name

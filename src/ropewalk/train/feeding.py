@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..data.mixture import Mixture
 from ..data.windows import Window
+from .context import split
 from .loss import IGNORED
 
 REMEMBERED = 256
@@ -49,6 +50,7 @@ class Feeder:
     micro: rows in a micro-batch.   accumulate: micro-batches in an optimizer step, on each rank.
     Every rank walks the whole stream and keeps its own micro-batches, so that the data of a step does not
     depend on the number of ranks.
+    part, parts: which share of each window is this rank's, where several hold one together: see context.py.
     """
 
     def __init__(
@@ -60,11 +62,13 @@ class Feeder:
         accumulate: int,
         rank: int = 0,
         ranks: int = 1,
+        part: int = 0,
+        parts: int = 1,
         ahead: int = 0,
     ) -> None:
         self._mixture, self._layout = mixture, layout
         self._micro, self._accumulate, self._rank, self._ranks = micro, accumulate, rank, ranks
-        self._ahead = ahead
+        self._part, self._parts, self._ahead = part, parts, ahead
         self._step = self._groups = 0
         self._states: deque[tuple[int, dict[str, Any]]] = deque(maxlen=REMEMBERED)
         self._lock = threading.Lock()  # the reader-ahead writes, the Trainer's thread reads
@@ -81,6 +85,7 @@ class Feeder:
                     windows = [next(self._mixture) for _ in range(self._micro)]
                     if rank == self._rank:
                         batch = make_batch(windows, self._layout, self._groups)
+                        batch = split(batch, self._part, self._parts) if self._parts > 1 else batch
                     self._groups += 1
                 if turn == self._accumulate - 1:
                     self._step += 1

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import shutil
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,12 @@ from ..model.load import load_config, load_tokenizer, model_block
 from ..model.quiet import quiet
 from ..model.source import Source, display_name
 from ..results.record import provenance, write_result
-from .engine import Outcome, Plan, train, world
+from .engine import Outcome, Plan, train
 from .feeding import Feeder, Layout
-from .identity import read_settings, require_same, write_settings
+from .identity import difference, read_settings, require_same, write_settings
 from .keeping import Keeper
 from .lora import ADAPTER, merge, save_adapter
+from .ranks import agree, local_rank, world
 from .snapshots import Snapshots
 
 LOG = "training.json"
@@ -55,20 +57,13 @@ class Job:
 
 def run(job: Job) -> dict[str, Any]:
     """Train, or go on, or say that it is done; returns OUT's record. Raises UserError."""
-    require_ours(job.out)
-    words = [source for part in job.parts for source in part.sources]
-    data = describe(words)
-    block = model_block(job.source)
+    block, data = _same_everywhere(job)
     identity = _identity(job, block, data)
     keeper = Keeper(job.out.parent / f".{job.out.name}.training")
-    with locked(job.out) if world()[0] == 0 else contextlib.nullcontext():
-        done = _completed(job, identity)
+    with contextlib.ExitStack() as held:
+        done = agree(lambda: _begin(job, identity, keeper, held))
         if done is not None:
-            if world()[0] == 0 and read_settings(keeper.work) in (None, identity):
-                keeper.remove()  # the process that finished was killed before it could
-            console.say(f"{job.out} is already trained with these settings on these data")
             return done
-        _claim(keeper, job, identity)
         try:
             snapshots = _snapshots(job, block, data, identity)
             outcome = train(job.source, job.plan, _feeder(job), keeper, snapshots)
@@ -76,11 +71,41 @@ def run(job: Job) -> dict[str, Any]:
             if world()[0] == 0 and not keeper.checkpoints():
                 keeper.remove()  # nothing to go on from: leave nothing behind
             raise
-        if world()[0] != 0:
-            return {}
-        record = _write(job, outcome, block, data, identity)
-        keeper.remove()
+        record = agree(lambda: _write(job, outcome, block, data, identity))
+        if world()[0] == 0:
+            keeper.remove()
     return record
+
+
+def _same_everywhere(job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(what identifies the model, and the data), looked at once on each host. Raises UserError."""
+
+    def look() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        words = [source for part in job.parts for source in part.sources]
+        return model_block(job.source), describe(words)
+
+    first = agree(look)
+    if local_rank() == 0 and world()[0] != 0:
+        changed = difference(_identity(job, *first), _identity(job, *look()))
+        if changed is not None:
+            raise UserError(f"{socket.gethostname()} has another model or other data than rank 0: {changed}")
+    return first
+
+
+def _begin(
+    job: Job, identity: dict[str, Any], keeper: Keeper, held: contextlib.ExitStack
+) -> dict[str, Any] | None:
+    """Take hold of OUT; the record of a training that is complete, None for one to begin or go on with."""
+    require_ours(job.out)
+    held.enter_context(locked(job.out))
+    done = _completed(job, identity)
+    if done is None:
+        _claim(keeper, job, identity)
+        return None
+    if read_settings(keeper.work) in (None, identity):
+        keeper.remove()  # the process that finished was killed before it could
+    console.say(f"{job.out} is already trained with these settings on these data")
+    return done
 
 
 def _completed(job: Job, identity: dict[str, Any]) -> dict[str, Any] | None:
@@ -102,8 +127,7 @@ def _claim(keeper: Keeper, job: Job, identity: dict[str, Any]) -> None:
         keeper.remove()
     else:
         require_same(found, identity, job.out)
-    if world()[0] == 0:
-        write_settings(keeper.work, identity)
+    write_settings(keeper.work, identity)
 
 
 def _identity(job: Job, block: dict[str, Any], data: list[dict[str, Any]]) -> dict[str, Any]:
@@ -181,8 +205,10 @@ def _feeder(job: Job) -> Feeder:
         job.layout,
         micro=plan.micro,
         accumulate=plan.accumulate,
-        rank=rank,
-        ranks=ranks,
+        rank=rank // plan.context,
+        ranks=ranks // plan.context,
+        part=rank % plan.context,
+        parts=plan.context,
         ahead=0 if plan.device == "cpu" else AHEAD,
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..model.attention import fastest
 
@@ -35,3 +36,26 @@ def fastest_training(model: Any, rows: int, length: int, bf16: bool) -> tuple[st
         model.zero_grad(set_to_none=True)
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def fastest_alone(config: Any, rows: int, length: int) -> tuple[str, dict[str, float]]:
+    """(the fastest right kernel, seconds of each) for one layer's attention by itself, on random states.
+
+    config: transformers' configuration of the model, of which the heads' number and size are taken. For a
+    model that does not lie on this GPU in whole. In bfloat16, forward and backward.
+    """
+    text = config.get_text_config()
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    key_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    states = [
+        torch.randn(rows, heads, length, size, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+        for heads in (text.num_attention_heads, key_heads, key_heads)
+    ]
+
+    def run() -> Tensor:
+        query, key, value = states
+        found = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+        found.sum().backward()
+        return found.detach()
+
+    return fastest(run)

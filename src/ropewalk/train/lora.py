@@ -86,9 +86,9 @@ def is_adapted(model: Any) -> bool:
     return hasattr(model, "peft_config")
 
 
-def save_adapter(model: Any, directory: Path | str) -> None:
-    """Write adapter_model.safetensors and adapter_config.json."""
-    model.save_pretrained(str(directory), save_embedding_layers=False)
+def save_adapter(model: Any, directory: Path | str, state_dict: dict[str, Any] | None = None) -> None:
+    """Write adapter_model.safetensors and adapter_config.json. state_dict: in place of the model's own."""
+    model.save_pretrained(str(directory), save_embedding_layers=False, state_dict=state_dict)
 
 
 def load_adapter(model: Any, file: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from .. import console
@@ -21,7 +22,9 @@ from .feeding import Feeder
 from .keeping import Keeper, step_of
 from .lora import is_adapted, load_adapter, save_adapter
 from .loss import LossModel
+from .ranks import everywhere, world
 from .rates import schedule_factor
+from .sharding import is_sharded, load_optimizer_state, whole_optimizer_state, whole_weights
 
 
 class WindowTrainer(Trainer):
@@ -35,6 +38,7 @@ class WindowTrainer(Trainer):
         super().__init__(model=model, args=args)
         self._feeder, self._schedule = feeder, schedule
         self._step_loss: Tensor | None = None
+        self.sharded = is_sharded(model)
 
     def get_train_dataloader(self) -> Any:
         return self._feeder
@@ -60,16 +64,53 @@ class WindowTrainer(Trainer):
         loss, self._step_loss = float(self._step_loss), None
         return loss
 
+    def compute_loss_context_manager(self) -> contextlib.ExitStack:
+        """Where the model is spread over ranks, autocast too: accelerate then leaves the model alone."""
+        stack = super().compute_loss_context_manager()
+        if self.sharded and self.args.bf16:
+            # Without its cache, which would hold a second copy of all weights until the pass ends.
+            kind = self.args.device.type
+            stack.enter_context(torch.autocast(kind, dtype=torch.bfloat16, cache_enabled=False))
+        return stack
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the transformers model itself (or its adapter): a plain checkpoint, no pickles."""
-        directory = output_dir or str(self.args.output_dir)
+        directory = Path(output_dir or str(self.args.output_dir))
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False).model
+        more = {"state_dict": whole_weights(model, self.args.should_save)} if self.sharded else {}
         if self.args.should_save:
-            Path(directory).mkdir(parents=True, exist_ok=True)
-            save_adapter(model, directory) if is_adapted(model) else model.save_pretrained(directory)
+            directory.mkdir(parents=True, exist_ok=True)
+            if is_adapted(model):
+                save_adapter(model, directory, **more)
+            else:
+                model.save_pretrained(directory, **more)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """As one process writes it, also when each rank holds a part."""
+        if not self.sharded:
+            return super()._save_optimizer_and_scheduler(output_dir)
+        state = whole_optimizer_state(_plain(self.optimizer), self.args.should_save)
+        assert self.lr_scheduler is not None
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / "optimizer.pt")
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.sharded or checkpoint is None:
+            return super()._load_optimizer_and_scheduler(checkpoint)
+        assert self.lr_scheduler is not None
+        place = Path(checkpoint)
+        state = torch.load(place / "optimizer.pt", map_location="cpu", weights_only=True, mmap=True)
+        load_optimizer_state(_plain(self.optimizer), state)
+        self.lr_scheduler.load_state_dict(torch.load(place / "scheduler.pt", weights_only=True))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Nothing: `load_weights` did, with every name checked."""
+
+
+def _plain(optimizer: Any) -> torch.optim.Optimizer:
+    """torch's optimizer out of accelerate's wrapper."""
+    return getattr(optimizer, "optimizer", optimizer)
 
 
 def load_weights(model: Any, checkpoint: Path) -> None:
@@ -101,14 +142,17 @@ class Watch(TrainerCallback):
         self.weights = [p for p in trainer.model.parameters() if p.requires_grad]
         self.trainer, self.feeder, self.keeper = trainer, feeder, keeper
         self.shown, self.tokens = shown, tokens
+        self.asked: signal.Signals | None = None
         self.stop: signal.Signals | None = None
         self.passes = 0
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop before a loss or gradient that is not finite reaches the weights."""
-        loss = self.trainer.take_step_loss()
+        loss, stop = everywhere(self.trainer.take_step_loss(), self.asked or 0, args.device)
+        self.stop = signal.Signals(int(stop)) if stop else None
         gradients = [p.grad for p in self.weights if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients))
+        total: Any = torch.nn.utils.get_total_norm(gradients)
+        norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
         if math.isfinite(loss) and math.isfinite(norm):
             return
         what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient is {norm} (loss {loss:.3f})"
@@ -129,6 +173,8 @@ class Watch(TrainerCallback):
         if passes > max(1, self.passes):
             console.say(f"step {state.global_step:,}: pass {passes} over the data begins")
         self.passes = passes
+        if world()[1] == 1:
+            self.stop = self.asked  # several ranks agreed on it before the step
         if self.stop is not None:
             control.should_save = control.should_training_stop = True
 
@@ -147,9 +193,11 @@ def stops_gently(watch: Watch) -> Iterator[None]:
         return
 
     def ask(number: int, _: Any) -> None:
-        if watch.stop is not None and number == signal.SIGINT:
+        if watch.asked is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        watch.stop = signal.Signals(number)
+        watch.asked = signal.Signals(number)
+        if world()[1] > 1:
+            return  # a launcher that ends all because one failed sends it too: the others speak
         console.say("stopping behind this step, saved" + (" (Ctrl-C again: at once)" if number == 2 else ""))
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import console
 from ..errors import UserError
-from ..settings import option, to_record, tokens, verb
+from ..settings import option, to_arguments, to_record, tokens, verb
 
 if TYPE_CHECKING:
     from ..train.engine import Plan
+    from ..train.spread import Spread
 
 EXAMPLE = """ropewalk finetune longer-model tuned-model --data books.parquet:0.9 math.parquet:0.1
-  ropewalk finetune longer-model tuned-model --data corpus/ --steps 400 --rate 5e-4 --dtype bf16"""
+  ropewalk finetune longer-model tuned-model --data corpus/ --steps 400 --rate 5e-4 --dtype bf16
+  torchrun --nproc-per-node 8 -m ropewalk.cli finetune longer-model tuned-model --data corpus/"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,15 @@ class Finetune:
     dtype: Literal["bf16", "float32"] | None = option(
         None, help="arithmetic; weights stay float32 (default bf16 on a GPU, float32 on a CPU)"
     )
+    gpus: int | None = option(None, help="processes on this machine, one a GPU (default all GPUs)")
+    parallel: Literal["auto", "data", "fsdp", "context"] = option(
+        "auto",
+        help="several processes: copies of the model, parts of it, or parts of each window too "
+        "(auto: the first that fits)",
+    )
+    share_window: int | None = option(
+        None, help="processes that hold one window together (default by memory, all with context)"
+    )
     micro_batch: int | None = option(None, help="sequences in memory at once (default by memory)")
     recompute: bool | None = option(None, help="compute activations twice to save memory (default by memory)")
     compile: bool = option(False, help="compile the layers with torch.compile")
@@ -74,11 +85,28 @@ class Finetune:
 def finetune(settings: Finetune) -> dict[str, Any]:
     """Train; returns the record of OUT (its ropewalk.json)."""
     _check(settings)
+
+    from ..train.ranks import begin, end, one_voice
+
+    device = _device(settings)
+    processes = _processes(settings, device)
+    if processes > 1:
+        return _launch(settings, processes, device)
+    with one_voice():
+        begin(device)
+        record = _train(settings, device)
+        end()
+    return record
+
+
+def _train(settings: Finetune, device: str) -> dict[str, Any]:
+    """What one process does: alone, or with others that were started beside it."""
     from ..data.mixture import parse_mixture
     from ..model.load import load_state
     from ..model.source import resolve
     from ..train.feeding import Layout
     from ..train.job import Job, run
+    from ..train.ranks import agree
 
     parts = parse_mixture(settings.data)
     source = resolve(settings.model)
@@ -95,7 +123,7 @@ def finetune(settings: Finetune) -> dict[str, Any]:
     skip = settings.skip_positions
     if skip is not None and skip >= window:
         raise UserError(f"skip-positions {skip:,} is not shorter than the window {window:,}")
-    plan = _plan(settings, source.path, skip or window)
+    plan = agree(lambda: _plan(settings, source.path, skip or window, device))
     layout = Layout(
         packing=settings.packing,
         short_share=settings.short_share,
@@ -148,20 +176,9 @@ def _check(settings: Finetune) -> None:
         raise UserError(f"segments is {settings.segments}, more than the {settings.skip_positions} tokens")
 
 
-def _plan(settings: Finetune, path: Path, length: int) -> Plan:
-    """Decide what the user left open, and say everything with its reason."""
+def _device(settings: Finetune) -> str:
     import torch
 
-    from ..model.config import as_read, text_part
-    from ..model.load import read_config
-    from ..model.weights import count_parameters
-    from ..train.engine import Plan, world
-    from ..train.memory import choose
-    from ..train.rates import batch_size, peak_rate
-
-    parameters = count_parameters(path)
-    rate, why_rate = (settings.rate, "as asked") if settings.rate else peak_rate(parameters)
-    batch, why_batch = (settings.batch, "as asked") if settings.batch else batch_size(parameters, length)
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -169,29 +186,75 @@ def _plan(settings: Finetune, path: Path, length: int) -> Plan:
         raise UserError(f"device is {device!r}; choose auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: torch sees no GPU here; use --device cpu")
+    return device
+
+
+def _processes(settings: Finetune, device: str) -> int:
+    """How many processes to start; 1 to train in this one."""
+    import torch
+
+    from ..model.load import load_state
+    from ..model.source import resolve
+    from ..model.weights import count_parameters
+    from ..train.ranks import world
+    from ..train.rates import batch_size
+    from ..train.spread import processes_for
+
+    ranks = world()[1]
+    if ranks > 1:
+        if settings.gpus is not None:
+            raise UserError(f"gpus is {settings.gpus}, but a launcher has started {ranks} processes already")
+        return 1
+    available = torch.cuda.device_count() if device == "cuda" else 1
+    if settings.gpus is not None:
+        if device == "cuda" and settings.gpus > available:
+            raise UserError(f"gpus is {settings.gpus}; this machine has {available}")
+        return settings.gpus
+    if available == 1:
+        return 1
+    path = resolve(settings.model).path
+    length = settings.skip_positions or settings.window or load_state(path).window
+    batch = settings.batch or batch_size(count_parameters(path), length)[0]
+    if settings.parallel == "context" or settings.share_window:
+        return available
+    return processes_for(batch, available)
+
+
+def _launch(settings: Finetune, processes: int, device: str) -> dict[str, Any]:
+    """Start the processes that train, wait for them; the record that they left."""
+    from ..files import read_record
+    from ..train.launch import launch
+
+    words = to_arguments(replace(settings, gpus=None, device=device))
+    launch(["finetune", *words], processes, device == "cpu")
+    record = read_record(settings.out)
+    assert record is not None, f"{settings.out} has no record"
+    return record
+
+
+def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
+    """Decide what the user left open, and say everything with its reason."""
+    import torch
+
+    from ..model.weights import count_parameters
+    from ..train.engine import Plan
+    from ..train.ranks import world
+    from ..train.rates import batch_size, peak_rate
+
+    parameters = count_parameters(path)
+    rate, why_rate = (settings.rate, "as asked") if settings.rate else peak_rate(parameters)
+    batch, why_batch = (settings.batch, "as asked") if settings.batch else batch_size(parameters, length)
     if settings.only and settings.lora:
         raise UserError("only and lora exclude each other: --lora trains adapters alone")
-    ranks = world()[1]
-    if batch % ranks:
-        raise UserError(f"batch {batch} does not divide by the {ranks} processes")
-    micro, recompute = choose(
-        text_part(as_read(read_config(path))),
-        parameters=parameters,
-        trained=parameters // 100 if settings.lora else parameters,
-        length=length,
-        rows=batch // ranks,
-        memory=torch.cuda.mem_get_info()[0] if device == "cuda" else None,
-        recompute=settings.recompute,
-    )
-    micro = settings.micro_batch or micro
-    if batch // ranks % micro:
-        raise UserError(f"batch {batch} does not divide by {ranks} × micro_batch {micro}")
+    spread, micro, recompute = _room(settings, path, parameters, length, batch, device)
     dtype = settings.dtype or ("bf16" if device == "cuda" else "float32")
     console.say(f"finetune {settings.model} -> {settings.out}: {parameters:,} parameters, {device}")
     console.say(f"  {settings.steps:,} steps" + (", as in the paper" if settings.steps == 1000 else ""))
     console.say(f"  peak rate {rate:g} ({why_rate}), from a tenth of it in {settings.warmup} steps, then")
     console.say(f"  {settings.schedule}; AdamW (0.9, 0.95), no weight decay, as in the paper")
     console.say(f"  batch {batch} sequences of {length:,} tokens ({why_batch}), {micro} at once")
+    if world()[1] > 1:
+        console.say(f"  {world()[1]} processes: {spread.why}")
     console.say(f"  {dtype}{', activations computed twice' if recompute else ''}")
     if device == "cpu" and dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
         console.say("  this CPU computes bf16 without instructions for it: float32 is many times faster")
@@ -213,4 +276,56 @@ def _plan(settings: Finetune, path: Path, length: int) -> Plan:
         recompute=recompute,
         attention=settings.attention,
         lora={"rank": settings.lora_rank, "embeddings": settings.lora_embeddings} if settings.lora else None,
+        sharded=spread.sharded,
+        context=spread.context,
     )
+
+
+def _room(
+    settings: Finetune, path: Path, parameters: int, length: int, batch: int, device: str
+) -> tuple[Spread, int, bool]:
+    """(how processes share the work, sequences in memory at once, recompute activations?)"""
+    import torch
+
+    from ..model.config import as_read, text_part
+    from ..model.load import read_config
+    from ..train.memory import choose
+    from ..train.ranks import world
+    from ..train.spread import choose_spread
+
+    ranks = world()[1]
+    config = text_part(as_read(read_config(path)))
+    memory = torch.cuda.mem_get_info()[0] if device == "cuda" else None
+    trained = parameters // 100 if settings.lora else parameters
+    spread = choose_spread(
+        settings.parallel,
+        config,
+        ranks=ranks,
+        context=settings.share_window,
+        parameters=parameters,
+        trained=trained,
+        length=length,
+        memory=memory,
+    )
+    if spread.context > 1 and settings.packing == "apart":
+        raise UserError("packing apart needs a mask that processes sharing a window do not have; use joined")
+    if spread.context > 1 and settings.attention not in (None, "sdpa"):
+        raise UserError(f"attention {settings.attention}: processes that share a window use sdpa")
+    shares = ranks // spread.context
+    if batch % shares:
+        who = "groups that share windows" if spread.context > 1 else "processes"
+        raise UserError(f"batch {batch} does not divide by the {shares} {who}")
+    parts = ranks if spread.sharded else 1
+    micro, recompute = choose(
+        config,
+        parameters=parameters // parts,
+        trained=trained // parts,
+        length=-(-length // spread.context),
+        rows=batch // shares,
+        memory=memory,
+        recompute=settings.recompute,
+    )
+    micro = settings.micro_batch or micro
+    if batch // shares % micro:
+        raise UserError(f"batch {batch} does not divide by {shares} × micro_batch {micro}")
+    return spread, micro, recompute
