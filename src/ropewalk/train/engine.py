@@ -54,6 +54,7 @@ class Plan:
     dtype: Literal["bf16", "float32"]
     save_every: int
     clip: float = 1.0
+    log_to: Literal["none", "tensorboard", "wandb"] = "none"
     compile: bool = False
     recompute: bool = False
     attention: str | None = None
@@ -233,7 +234,7 @@ def _arguments(plan: Plan, keeper: Keeper) -> TrainingArguments:
         save_steps=plan.save_every,
         save_total_limit=None,
         ignore_data_skip=True,
-        report_to="none",
+        report_to=plan.log_to,
         disable_tqdm=True,
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,

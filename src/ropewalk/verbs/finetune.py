@@ -74,6 +74,9 @@ class Finetune:
     )
     clip: float = option(1.0, help="largest norm of the gradient; 0 for none")
     save_every: int = option(100, help="steps between checkpoints")
+    log_to: Literal["none", "tensorboard", "wandb"] = option(
+        "none", help="log every step to TensorBoard or Weights & Biases too"
+    )
     keep_at: tuple[int, ...] = option((), help="also leave the model after these steps, in OUT-step-N")
     lora: bool = option(False, help="train low-rank adapters of the attention instead of all weights")
     lora_rank: int = option(8, help="rank of the adapters")
@@ -85,6 +88,9 @@ class Finetune:
 def finetune(settings: Finetune) -> dict[str, Any]:
     """Train; returns the record of OUT (its ropewalk.json)."""
     _check(settings)
+    from ..train.logs import prepare_logs
+
+    prepare_logs(settings.log_to, Path(settings.out))
 
     from ..train.ranks import begin, end, one_voice
 
@@ -271,6 +277,7 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
         dtype=dtype,
         save_every=settings.save_every,
         clip=settings.clip,
+        log_to=settings.log_to,
         only=settings.only,
         compile=settings.compile,
         recompute=recompute,
