@@ -11,7 +11,7 @@ import pytest
 from ropewalk.data import formats
 from ropewalk.data.formats import Lines
 from ropewalk.data.mixture import open_mixture, parse_mixture
-from ropewalk.data.text import describe, documents, shards
+from ropewalk.data.text import describe, documents, shards, whole_documents
 from ropewalk.errors import UserError
 
 
@@ -53,12 +53,42 @@ def test_lines_cut_at_any_byte_give_every_line_once(tmp_path):
 
 def test_a_large_text_file_is_cut_at_line_ends_and_nothing_is_lost(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "BLOCK", 100)
+    monkeypatch.setattr(formats, "PART", 100)
     path = tmp_path / "long.txt"
     path.write_text("".join(f"line {i}\n" for i in range(200)))
     found = texts(path)
     assert len(found) > 5
     assert "".join(found) == path.read_text()
     assert all(part.endswith("\n") for part in found)
+
+
+@pytest.mark.parametrize("text", ["word and word " * 50, "äöü€😀" * 100, "\n\n" + "x" * 700])
+def test_a_large_text_file_without_line_ends_is_cut_at_spaces_or_between_characters(
+    tmp_path, monkeypatch, text
+):
+    monkeypatch.setattr(formats, "BLOCK", 100)
+    monkeypatch.setattr(formats, "PART", 101)
+    (tmp_path / "long.txt").write_text(text, encoding="utf-8")
+    found = texts(tmp_path / "long.txt")
+    assert len(found) > 5
+    assert "".join(found) == text
+
+
+def test_the_parts_of_a_large_file_are_one_document_again_and_unread_parts_are_passed_over(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(formats, "BLOCK", 100)
+    monkeypatch.setattr(formats, "PART", 100)
+    long = "".join(f"line {i}\n" for i in range(200))
+    (tmp_path / "a.txt").write_text("short")
+    (tmp_path / "b.txt").write_text(long)
+    (tmp_path / "c.txt").write_text(long[:900])
+    (tmp_path / "d.txt").write_text("short too")
+    found = {name: "".join(parts) for name, parts in whole_documents(documents([str(tmp_path)]))}
+    assert found == {"a.txt": "short", "b.txt": long, "c.txt": long[:900], "d.txt": "short too"}
+    assert describe([str(tmp_path)])[0]["documents"] == 4
+    heads = [(name, len(next(parts))) for name, parts in whole_documents(documents([str(tmp_path)]))]
+    assert [name for name, _ in heads] == ["a.txt", "b.txt", "c.txt", "d.txt"]
 
 
 def test_a_description_names_hashes_and_counts(tmp_path, parquet):

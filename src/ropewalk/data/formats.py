@@ -1,8 +1,9 @@
 """Files of text, opened piece by piece: each kind is a list of shards, each shard a stream of blocks.
 
 A *shard* is what can be opened on its own (a text file, a stretch of a JSON-lines file, a row group of a
-Parquet file, a Hub split); a *block* is a list of documents of at most about 16 MB. Nothing larger than
-a block is ever in memory, and nothing is read before it is asked for.
+Parquet file, a Hub split); a *block* is a list of documents of at most about 16 MB. Nothing is read before
+it is asked for, and nothing larger than a block is in memory: only a text file up to 64 MB, a line of JSON
+and a row of Parquet are read whole.
 """
 
 from __future__ import annotations
@@ -24,13 +25,20 @@ COLUMNS = ("text", "content")
 BLOCK = 16 << 20
 """Bytes (characters, for rows) of text in one block."""
 
+PART = 4 << 20
+"""Bytes of a part of a text file above four blocks; as many lie in memory as there are lanes."""
+
 
 @dataclass(frozen=True)
 class Document:
-    """One text: a file, a line, a row. ``name`` says where it came from."""
+    """One text: a file, a line, a row. ``name`` says where it came from.
+
+    part: of a file that is cut, the number of this part, from 0; None for a whole text.
+    """
 
     name: str
     text: str
+    part: int | None = None
 
 
 class Shard(Protocol):
@@ -51,7 +59,7 @@ class Shard(Protocol):
 
 @dataclass(frozen=True)
 class TextFile:
-    """A whole file as one document; beyond 64 MB it is cut at line ends into documents of 16 MB.
+    """A whole file as one document; beyond 64 MB it is cut into parts of 4 MB, at line ends where there are.
 
     Bytes that are not UTF-8 become U+FFFD, so that one bad byte does not end a night's run.
     """
@@ -61,7 +69,7 @@ class TextFile:
 
     def count(self) -> int:
         size = self.path.stat().st_size
-        return 1 if size <= 4 * BLOCK else -(-size // BLOCK)
+        return 1 if size <= 4 * BLOCK else -(-size // PART)
 
     def size(self) -> int:
         return self.path.stat().st_size
@@ -75,9 +83,10 @@ class TextFile:
                 yield [Document(self.name, _decode(data))]
                 return
             part = 0
-            while data := stream.read(BLOCK):
-                data += stream.readline()
-                yield [Document(f"{self.name}#{part}", _decode(data))]
+            while data := stream.read(PART):
+                cut = _cut(data) if len(data) == PART else len(data)
+                stream.seek(cut - len(data), 1)
+                yield [Document(f"{self.name}#{part}", _decode(data[:cut]), part)]
                 part += 1
 
 
@@ -104,7 +113,7 @@ class Lines:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
                 raise UserError(
@@ -290,6 +299,15 @@ def _row_text(value: Any, where: Path | str, column: str, columns: list[str], pr
         return ""
     problem = f"is {type(value).__name__}, not text" if present else "is missing"
     raise UserError(f"{where}: column {column!r} {problem}; columns: {', '.join(columns)}")
+
+
+def _cut(data: bytes) -> int:
+    """Where to cut: behind the last line end, else the last space, else the last whole UTF-8 character."""
+    for end in (b"\n", b" "):
+        if (found := data.rfind(end)) >= 0:
+            return found + 1
+    last = next((i for i in range(1, 5) if data[-i] & 0xC0 != 0x80), 0)  # its first byte, from behind
+    return len(data) - last if last < len(data) else len(data)
 
 
 def _decode(data: bytes) -> str:

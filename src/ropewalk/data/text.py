@@ -8,14 +8,15 @@ hub:OWNER/NAME[@CONFIG][:SPLIT]                     a Hub data set, streamed
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .formats import KINDS, Document, HubSplit, RowGroup, Shard, open_file, parquet_head
+from .formats import KINDS, Document, HubSplit, RowGroup, Shard, TextFile, open_file, parquet_head
 
-__all__ = ["Document", "describe", "documents", "shards"]
+__all__ = ["Document", "describe", "documents", "shards", "whole_documents"]
 
 WHOLE = 1 << 30
 """Files up to this size (bytes) are hashed whole; of larger ones 64 blocks of 1 MiB, evenly spaced."""
@@ -30,6 +31,24 @@ def documents(sources: Sequence[str], column: str | None = None) -> Iterator[Doc
     for shard in shards(sources, column):
         for block in shard.blocks():
             yield from (document for document in block if document.text)
+
+
+def whole_documents(found: Iterable[Document]) -> Iterator[tuple[str, Iterator[str]]]:
+    """(name, its text in parts) of each document; the parts of a file that is cut are one document again.
+
+    The parts are to be read before the next document is asked for; what is not read is passed over.
+    """
+    number = 0
+
+    def counted(document: Document) -> int:
+        nonlocal number
+        number += not document.part
+        return number
+
+    for _, parts in itertools.groupby(found, counted):
+        first = next(parts)
+        name = first.name if first.part is None else first.name.rpartition("#")[0]
+        yield name, (one.text for one in itertools.chain([first], parts))
 
 
 def shards(sources: Sequence[str], column: str | None = None) -> list[Shard]:
@@ -90,7 +109,7 @@ def _count(files: list[tuple[Path, str]]) -> int | None:
         if path.suffix.lower() != ".parquet" and path.stat().st_size > WHOLE:
             return None
         for shard in _open_for_count(path, name):
-            total += shard.count() or 0
+            total += 1 if isinstance(shard, TextFile) else shard.count() or 0
     return total
 
 

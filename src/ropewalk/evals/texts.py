@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import tempfile
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..console import progress, say
-from ..data.text import documents
+from ..data.text import documents, whole_documents
+from ..data.windows import pieces
 from ..errors import UserError
 from ..metrics.windows import Window
 from ..model.lm import LanguageModel
@@ -19,13 +23,63 @@ from ..results.cells import Cells
 CPU_TOKENS, GPU_TOKENS = 1 << 16, 1 << 19
 """Tokens in a cell: some seconds of work, which is what a kill can cost."""
 
+IN_MEMORY = 1 << 26
+"""Bytes of token ids kept in memory (16 M tokens); beyond it they lie in a nameless temporary file."""
+
+AT_ONCE = 1 << 22
+"""Characters tokenised at once; a longer text goes in parts (see `pieces`): tokens at their borders, one in
+some hundred thousand, may be others than in the whole."""
+
+
+class TokenStore:
+    """Token ids of all documents, one behind the other, int32: memory stays bounded however long they are."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - for as long as the store lives
+        self._size = 0
+
+    def add(self, parts: Iterable[Sequence[int]]) -> Ids:
+        """Keep a document's ids, which come in parts."""
+        start = self._size
+        self._file.seek(4 * start)
+        for part in parts:
+            self._file.write(np.asarray(part, dtype=np.int32).tobytes())
+            self._size += len(part)
+        return Ids(self, start, self._size - start)
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Ids ``start`` to ``stop - 1`` of all, (n,) int64."""
+        self._file.seek(4 * start)
+        return torch.from_numpy(np.frombuffer(self._file.read(4 * (stop - start)), np.int32).astype(np.int64))
+
+    def drop(self, ids: Ids) -> None:
+        """Forget the document that was added last."""
+        self._size = ids.start
+
+
+@dataclass(frozen=True)
+class Ids:
+    """A document's token ids: a length, and slices as tensors of int64."""
+
+    store: TokenStore
+    start: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, at: slice) -> torch.Tensor:
+        start, stop, step = at.indices(self.length)
+        assert step == 1, at
+        return self.store.read(self.start + start, self.start + max(start, stop))
+
 
 @dataclass(frozen=True)
 class Text:
     """One document: its name and its token ids, without BOS."""
 
     name: str
-    ids: torch.Tensor
+    ids: Ids
 
 
 def read_texts(
@@ -44,15 +98,17 @@ def read_texts(
     Raises UserError when none is long enough.
     """
     found: list[Text] = []
+    store = TokenStore()
     short, longest = 0, 0
-    for document in documents(sources, column):
+    for name, parts in whole_documents(documents(sources, column)):
         if documents_wanted is not None and len(found) >= documents_wanted:
             break
-        ids = _encode(lm, document.text, cut)
+        ids = store.add(_encode(lm, parts, cut))
         if len(ids) + (lm.bos is not None) < at_least:
             short, longest = short + 1, max(longest, len(ids))
+            store.drop(ids)
             continue
-        found.append(Text(document.name, torch.tensor(ids)))
+        found.append(Text(name, ids))
     if not found:
         raise UserError(
             f"no document of {' '.join(sources)} has {at_least:,} tokens (the longest of {short} has "
@@ -63,12 +119,28 @@ def read_texts(
     return found
 
 
-def _encode(lm: LanguageModel, text: str, cut: int | None) -> list[int]:
-    if cut is not None and len(text) > 16 * cut:  # the start alone will do: tokens are local
-        ids = lm.encode(text[: 16 * cut])
-        if len(ids) >= cut + 64:
-            return ids[:cut]
-    return lm.encode(text)[:cut]
+def _encode(lm: LanguageModel, parts: Iterable[str], cut: int | None) -> Iterator[list[int]]:
+    """The ids of a document whose text comes in parts; only the first ``cut``, None for all."""
+    have = 0
+    for text in parts:
+        for piece in pieces(text, AT_ONCE):
+            if cut is None:
+                yield lm.encode(piece)
+                continue
+            ids = _first(lm, piece, cut - have)
+            have += len(ids)
+            yield ids
+            if have >= cut:
+                return
+
+
+def _first(lm: LanguageModel, text: str, count: int) -> list[int]:
+    """The first ``count`` ids of a text."""
+    if len(text) > 16 * count:  # the start alone will do: tokens are local
+        ids = lm.encode(text[: 16 * count])
+        if len(ids) >= count + 64:
+            return ids[:count]
+    return lm.encode(text)[:count]
 
 
 def window_ids(lm: LanguageModel, text: Text, window: Window) -> torch.Tensor:
@@ -96,11 +168,11 @@ def read_windows(
     prepare = getattr(lm, "prepare", None)
     if prepare is not None:
         prepare(sum(window.stop - window.start for _, window in jobs))
-    shapes: dict[tuple[int, int], list[int]] = {}
+    shapes: dict[tuple[int, int], array[int]] = {}
     for number, (_, window) in enumerate(jobs):
         length = window.stop - window.start + (lm.bos is not None)
         rows = window.scored if window.scored > rows_together else min(rows_together, length - 1)
-        shapes.setdefault((length, rows), []).append(number)
+        shapes.setdefault((length, rows), array("q")).append(number)
     batches = []
     for (length, rows), members in shapes.items():
         size = max(1, (CPU_TOKENS if lm.device == "cpu" else GPU_TOKENS) // length)
@@ -134,6 +206,6 @@ def _require_finite(losses: torch.Tensor, text: Text, lm: LanguageModel) -> None
         )
 
 
-def total(values: Sequence[float]) -> float:
+def total(values: Iterable[float]) -> float:
     """A sum that does not depend on the order of its terms."""
     return math.fsum(values)

@@ -11,7 +11,9 @@ holds L − 1 tokens of the document, and its first token is scored too.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 PROTOCOLS = ("sliding", "window-mean", "overlap", "truncate")
 
@@ -30,7 +32,28 @@ class Window:
         return self.stop - self.scored
 
 
-def windows(protocol: str, n: int, context: int, stride: int, bos: bool) -> list[Window]:
+class Windows(Sequence[Window]):
+    """``size`` windows, each computed when it is asked for: a long document has hundreds of thousands."""
+
+    def __init__(self, size: int, make: Callable[[int], Window]) -> None:
+        self._size, self._make = size, make
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, at: int) -> Window: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Window]: ...
+    def __getitem__(self, at: int | slice) -> Window | list[Window]:
+        if isinstance(at, slice):
+            return [self._make(i) for i in range(*at.indices(self._size))]
+        if not -self._size <= at < self._size:
+            raise IndexError(at)
+        return self._make(at % self._size)
+
+
+def windows(protocol: str, n: int, context: int, stride: int, bos: bool) -> Windows:
     """The windows of a document of ``n`` tokens under a protocol of `PROTOCOLS`.
 
     n: tokens of the document, >= 0.  context: L, tokens that the model sees, a BOS included.
@@ -42,14 +65,14 @@ def windows(protocol: str, n: int, context: int, stride: int, bos: bool) -> list
     if not 1 <= stride < room:
         raise ValueError(f"stride {stride} must be at least 1 and below the {room} tokens in a window")
     if n + bos < 2:
-        return []
+        return Windows(0, lambda i: Window(0, 0, 0))
     if protocol not in PROTOCOLS:
         raise ValueError(f"no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     make = {"sliding": sliding, "window-mean": window_mean, "overlap": overlap, "truncate": truncate}
     return make[protocol](n, room, stride, 0 if bos else 1)
 
 
-def sliding(n: int, room: int, stride: int, unseen: int) -> list[Window]:
+def sliding(n: int, room: int, stride: int, unseen: int) -> Windows:
     """Every token once, each after the first window with at least L − S tokens before it.
 
         token     0 1 2 3 4 5 6 7 8 9
@@ -60,14 +83,18 @@ def sliding(n: int, room: int, stride: int, unseen: int) -> list[Window]:
     The last window is moved left so that it is full: its few new tokens see more, never less.
     room: document tokens in a window.  unseen: 1 when the first token cannot be scored, else 0.
     """
-    found = [Window(0, min(room, n), min(room, n) - unseen)]
-    for end in range(room, n, stride):
-        stop = min(end + stride, n)
-        found.append(Window(stop - room, stop, stop - end))
-    return found
+    ends = range(room, n, stride)
+
+    def make(i: int) -> Window:
+        if i == 0:
+            return Window(0, min(room, n), min(room, n) - unseen)
+        stop = min(ends[i - 1] + stride, n)
+        return Window(stop - room, stop, stop - ends[i - 1])
+
+    return Windows(1 + len(ends), make)
 
 
-def window_mean(n: int, room: int, stride: int, unseen: int) -> list[Window]:
+def window_mean(n: int, room: int, stride: int, unseen: int) -> Windows:
     """The same tokens, but perplexity = exp(mean over *windows* of each window's mean loss).
 
         token     0 1 2 3 4 5 6 7 8        (nine tokens, to show the last window)
@@ -77,14 +104,18 @@ def window_mean(n: int, room: int, stride: int, unseen: int) -> list[Window]:
 
     As in jquesnelle/yarn eval/perplexity.py, and copied into EasyContext and LongRoPE.
     """
-    found = [Window(0, min(room, n), min(room, n) - unseen)]
-    for end in range(room, n, stride):
-        stop = min(end + stride, n)
-        found.append(Window(end + stride - room, stop, stop - end))
-    return found
+    ends = range(room, n, stride)
+
+    def make(i: int) -> Window:
+        if i == 0:
+            return Window(0, min(room, n), min(room, n) - unseen)
+        stop = min(ends[i - 1] + stride, n)
+        return Window(ends[i - 1] + stride - room, stop, stop - ends[i - 1])
+
+    return Windows(1 + len(ends), make)
 
 
-def overlap(n: int, room: int, stride: int, unseen: int) -> list[Window]:
+def overlap(n: int, room: int, stride: int, unseen: int) -> Windows:
     """Every token of every full window, so that most are scored L/S times, with 0 … L − 1 tokens before.
 
         token     0 1 2 3 4 5 6 7 8 9
@@ -97,10 +128,11 @@ def overlap(n: int, room: int, stride: int, unseen: int) -> list[Window]:
     """
     if n < room:
         return truncate(n, room, stride, unseen)
-    return [Window(start, start + room, room - unseen) for start in range(0, n - room + 1, stride)]
+    starts = range(0, n - room + 1, stride)
+    return Windows(len(starts), lambda i: Window(starts[i], starts[i] + room, room - unseen))
 
 
-def truncate(n: int, room: int, stride: int, unseen: int) -> list[Window]:
+def truncate(n: int, room: int, stride: int, unseen: int) -> Windows:
     """One window: the document's first L tokens, all scored; the rest of the document is not read.
 
         token     0 1 2 3 4 5 6 7 8 9
@@ -109,4 +141,4 @@ def truncate(n: int, room: int, stride: int, unseen: int) -> list[Window]:
     As with `--truncate` of jquesnelle/yarn, behind most published proof-pile curves.
     """
     del stride  # a single window has no stride
-    return [Window(0, min(room, n), min(room, n) - unseen)]
+    return Windows(1, lambda i: Window(0, min(room, n), min(room, n) - unseen))
