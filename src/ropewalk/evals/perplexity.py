@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, islice, pairwise
 from typing import Any
 
 from ..data.text import describe
@@ -81,17 +83,14 @@ def context_row(
         for text in texts
     ]
     chosen, sampled = _choose(every, settings)
-    jobs = [(i, every[i][j]) for i, kept in enumerate(chosen) for j in kept]
+    jobs = Jobs(every, chosen)
     found = read_windows(lm, texts, jobs, _sum, cells, f"{settings.group} {context}", settings.stride)
-    losses: list[list[float]] = [[] for _ in texts]
-    for (i, _), value in zip(jobs, found):
-        losses[i].append(value)
-    kept = [[every[i][j] for j in kept] for i, kept in enumerate(chosen)]
+    losses = [found[a:b] for a, b in pairwise(jobs.borders)]
     if settings.protocol == "window-mean":
-        sums = [total([x / w.scored for x, w in zip(a, b)]) for a, b in zip(losses, kept)]
-        counts = [len(a) for a in kept]
+        sums = [total(x / ws[j].scored for x, j in zip(a, js)) for a, js, ws in zip(losses, chosen, every)]
+        counts = [len(js) for js in chosen]
     else:
-        strata = [_stratum(a, b, c) for a, b, c in zip(losses, kept, every)]
+        strata = [_stratum(a, js, ws) for a, js, ws in zip(losses, chosen, every)]
         sums = [a[0] + s.estimate for a, s in zip(losses, strata)]
         counts = [sum(w.scored for w in ws) for ws in every]
     loss = total(sums) / sum(counts)
@@ -109,7 +108,7 @@ def context_row(
     }
     if sampled:
         row["of_windows"] = sum(map(len, every))
-        sure = total([a[0] for a in losses])
+        sure = total(a[0] for a in losses)
         row |= _interval("sample_", sampled_interval(sure, strata, sum(counts)))
     return row, {"loss": sums, "n": [float(n) for n in counts]}
 
@@ -118,7 +117,32 @@ def _sum(losses: Any, window: Window) -> float:
     return float(losses.sum())
 
 
-def _choose(every: Sequence[Sequence[Window]], settings: PerplexitySettings) -> tuple[list[list[int]], bool]:
+class Jobs(Sequence[tuple[int, Window]]):
+    """(index of a document, window) of all windows that are read, document by document, made when asked for.
+
+    borders: where each document's jobs begin, and the end of all.
+    """
+
+    def __init__(self, every: Sequence[Sequence[Window]], chosen: Sequence[Sequence[int]]) -> None:
+        self._every, self._chosen = every, chosen
+        self.borders = [0, *accumulate(len(kept) for kept in chosen)]
+
+    def __len__(self) -> int:
+        return self.borders[-1]
+
+    def __getitem__(self, at: Any) -> Any:
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        i = bisect_right(self.borders, at) - 1
+        return i, self._every[i][self._chosen[i][at - self.borders[i]]]
+
+    def __iter__(self) -> Iterator[tuple[int, Window]]:
+        return ((i, self._every[i][j]) for i, kept in enumerate(self._chosen) for j in kept)
+
+
+def _choose(
+    every: Sequence[Sequence[Window]], settings: PerplexitySettings
+) -> tuple[Sequence[Sequence[int]], bool]:
     """For each document the windows to read (its first always), and whether any is left out."""
     rest = [len(ws) - 1 for ws in every]
     share = 1.0
@@ -128,19 +152,19 @@ def _choose(every: Sequence[Sequence[Window]], settings: PerplexitySettings) -> 
         spare = settings.most_windows - len(every)
         share = min(1.0, max(1e-9, spare / max(1, sum(rest))))
     if share >= 1 or settings.protocol != "sliding":
-        return [list(range(len(ws))) for ws in every], False
+        return [range(len(ws)) for ws in every], False
     drawn = choose_windows(rest, share, settings.seed)
     sampled = any(len(d) < r for d, r in zip(drawn, rest))
     return [[0, *(j + 1 for j in d)] for d in drawn], sampled
 
 
-def _stratum(losses: Sequence[float], kept: Sequence[Window], every: Sequence[Window]) -> Stratum:
+def _stratum(losses: Sequence[float], kept: Sequence[int], every: Sequence[Window]) -> Stratum:
     """A document's windows after its first."""
     return Stratum(
         loss=losses[1:],
-        tokens=[w.scored for w in kept[1:]],
+        tokens=[every[j].scored for j in kept[1:]],
         windows=len(every) - 1,
-        all_tokens=sum(w.scored for w in every[1:]),
+        all_tokens=sum(w.scored for w in islice(every, 1, None)),
     )
 
 
