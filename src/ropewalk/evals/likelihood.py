@@ -46,6 +46,9 @@ def log_likelihoods(lm: LanguageModel, pairs: Sequence[Pair], window: int | None
     limit = lm.window if window is None else window
     cut = [_cut(pair, limit) for pair in pairs]
     found: dict[Job, float] = {}
+    prepare = getattr(lm, "prepare", None)
+    if prepare is not None:
+        prepare(0)  # windows of many lengths
     even = getattr(lm, "length_dependent", False)
     for batch in _batches(sorted(set(cut), key=lambda job: (len(job[0]), job)), even):
         longest = len(batch[-1][0])

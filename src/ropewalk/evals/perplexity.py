@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, islice, pairwise
 from typing import Any
 
+import numpy as np
+
 from ..data.text import describe
 from ..metrics.intervals import document_interval
-from ..metrics.perplexity import Stratum, choose_windows, perplexity, sampled_interval
+from ..metrics.perplexity import Stratum, choose_windows, perplexity, sampled_interval, slopes
 from ..metrics.windows import Window, windows
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
+from .control import STRIDES, of_windows, pays, short_losses
 from .texts import Text, read_texts, read_windows, total
 
 NAME = "perplexity"
@@ -25,8 +28,9 @@ class PerplexitySettings:
 
     contexts: tokens the model sees, each a row.  stride: S, tokens.  protocol: see metrics/windows.py.
     documents: read only the first so many that are long enough.  cut: only the first tokens of each.
-    sample: share of each document's windows to read, 0 … 1.  most_windows: read at most about so many
-    windows a context, sampled likewise. Both None: read all.
+    sample: share of each document's windows to read, 0 … 1, corrected by a pass with a short context where
+    that pays (`control.pays`).  most_windows: read at most about so many windows a context, sampled
+    likewise but uncorrected. Both None: read all.
     """
 
     group: str
@@ -86,12 +90,17 @@ def context_row(
     jobs = Jobs(every, chosen)
     found = read_windows(lm, texts, jobs, _sum, cells, f"{settings.group} {context}", settings.stride)
     losses = [found[a:b] for a, b in pairwise(jobs.borders)]
+    certain, fitted = [a[0] for a in losses], 0
     if settings.protocol == "window-mean":
         sums = [total(x / ws[j].scored for x, j in zip(a, js)) for a, js, ws in zip(losses, chosen, every)]
         counts = [len(js) for js in chosen]
     else:
-        strata = [_stratum(a, js, ws) for a, js, ws in zip(losses, chosen, every)]
-        sums = [a[0] + s.estimate for a, s in zip(losses, strata)]
+        strata = [_stratum(a, b, c) for a, b, c in zip(losses, chosen, every)]
+        if sampled and settings.sample is not None and pays(settings.sample, context, settings.stride):
+            known = _known(lm, texts, every, context, settings, cells)
+            strata, more = _corrected(strata, known, chosen)
+            certain, fitted = [a + b for a, b in zip(certain, more)], known[0].shape[1]
+        sums = [a + s.estimate for a, s in zip(certain, strata)]
         counts = [sum(w.scored for w in ws) for ws in every]
     loss = total(sums) / sum(counts)
     row: dict[str, Any] = {
@@ -108,9 +117,33 @@ def context_row(
     }
     if sampled:
         row["of_windows"] = sum(map(len, every))
-        sure = total(a[0] for a in losses)
-        row |= _interval("sample_", sampled_interval(sure, strata, sum(counts)))
+        row |= _interval("sample_", sampled_interval(total(certain), strata, sum(counts), fitted=fitted))
+        row["control"] = STRIDES * settings.stride if fitted else None
     return row, {"loss": sums, "n": [float(n) for n in counts]}
+
+
+def _known(
+    lm: LanguageModel,
+    texts: Sequence[Text],
+    every: Sequence[Sequence[Window]],
+    context: int,
+    settings: PerplexitySettings,
+    cells: Cells,
+) -> list[np.ndarray]:
+    """What the pass with a short context says of each document's windows after the first: (windows, 3)."""
+    offset = (context - (lm.bos is not None)) % settings.stride
+    tables = short_losses(lm, texts, settings.stride, offset, settings.group, cells)
+    return [of_windows(table, ws, settings.stride, offset) for table, ws in zip(tables, every)]
+
+
+def _corrected(
+    strata: Sequence[Stratum], known: Sequence[np.ndarray], chosen: Sequence[Sequence[int]]
+) -> tuple[list[Stratum], list[float]]:
+    """(the strata with what is known taken from their losses, what that is over all windows of each)."""
+    read = [x[[j - 1 for j in kept[1:]]] for x, kept in zip(known, chosen)]
+    b = slopes(strata, read)
+    left = [replace(s, loss=(np.asarray(s.loss) - x @ b).tolist()) for s, x in zip(strata, read)]
+    return left, [float(x.sum(axis=0) @ b) for x in known]
 
 
 def _sum(losses: Any, window: Window) -> float:
@@ -182,5 +215,6 @@ def _protocol(lm: LanguageModel, settings: PerplexitySettings) -> dict[str, Any]
         "cut": settings.cut,
         "sample": settings.sample,
         "most_windows": settings.most_windows,
+        "control": "sampled losses are corrected by regression on those in the row's control context",
         "interval": "95 %, documents drawn anew (bootstrap, 2,000)",
     }

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import numpy as np
+
 from .intervals import CONFIDENCE
 
 
@@ -50,18 +52,45 @@ class Stratum:
         return self.windows**2 * (1 - read / self.windows) / read * residual
 
 
+def slopes(strata: Sequence[Stratum], known: Sequence[np.ndarray]) -> np.ndarray:
+    """How the losses that were read follow what is known of every window: least squares within strata.
+
+    known: for each stratum (read, p), of the windows that were read.  Returns (p,); zeros where too few
+    were read to tell. Taking b·known from the losses and adding b·(its sum over all windows) changes the
+    estimate's expectation by O(1/n) only, whatever b (Cochran 1977, section 7.10), and its variance to
+    that of the residuals.
+    """
+    width = known[0].shape[1]
+    freedom = sum(max(0, len(s.loss) - 1) for s in strata)
+    if freedom < 5 * width:
+        return np.zeros(width)
+    rows, values = [], []
+    for stratum, x in zip(strata, known):
+        if len(stratum.loss) < 2:
+            continue
+        tokens, y = np.asarray(stratum.tokens, dtype=np.float64), np.asarray(stratum.loss)
+        weight = math.sqrt(stratum.windows / len(y))
+        rows.append(weight * (x - np.outer(tokens, x.sum(axis=0) / tokens.sum())))
+        values.append(weight * (y - tokens * (y.sum() / tokens.sum())))
+    return np.linalg.lstsq(np.concatenate(rows), np.concatenate(values), rcond=None)[0]
+
+
 def sampled_interval(
-    sure: float, strata: Sequence[Stratum], tokens: int, confidence: float = CONFIDENCE
+    sure: float, strata: Sequence[Stratum], tokens: int, confidence: float = CONFIDENCE, fitted: int = 0
 ) -> tuple[float, float] | None:
     """Interval for the mean loss that reading *all* windows of these documents would have given.
 
     sure: total loss of the windows that are always read.  tokens: all tokens scored, read or not.
+    fitted: how many `slopes` the strata's losses were corrected by.
     This is the error of sampling alone; how far other documents may differ is `document_interval`'s.
     None when a stratum has too few windows to say.
     """
     variance = math.fsum(s.variance for s in strata)
     if math.isnan(variance):
         return None
+    freedom = sum(max(0, len(s.loss) - 1) for s in strata)
+    if fitted and freedom > fitted:
+        variance *= freedom / (freedom - fitted)
     mean = (sure + math.fsum(s.estimate for s in strata)) / tokens
     half = NormalDist().inv_cdf(0.5 + confidence / 2) * math.sqrt(variance) / tokens
     return mean - half, mean + half

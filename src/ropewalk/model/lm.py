@@ -90,7 +90,7 @@ class TransformersLM:
         self.path, self.device, self.dtype = path, device, dtype
         self.kernels: dict[int, str] = {}
         self._fixed_kernel, self.compiled = kernel, bool(compiled)
-        self._may_compile = compiled is None
+        self._wanted = compiled
         self.alone = True  # does no other thread choose kernels? torch's choice is one for the process
         self._limits: dict[tuple[str, int], int] = {}
 
@@ -118,12 +118,15 @@ class TransformersLM:
         assert self._plain_head in (True, False)
 
     def prepare(self, tokens: int) -> None:
-        """Be told how many tokens of windows are to be scored: on a GPU, compile when that will pay.
+        """Be told how many tokens of windows of few lengths are to be scored; 0: of many lengths.
 
-        Decided by the amount of work alone, so that a resumed run computes as the first one did.
+        On a GPU layers are compiled when that will pay, decided by the amount of work alone, so that a
+        resumed run computes as the first one did. For windows of many lengths they never are.
         """
-        if self._may_compile and self.on_gpu:
-            self.compiled = tokens * (self.block["parameters"] or 0) >= PAYS_FROM
+        if self._wanted is None:
+            self.compiled = self.on_gpu and tokens * (self.block["parameters"] or 0) >= PAYS_FROM
+        else:
+            self.compiled = self._wanted and tokens > 0
 
     @cached_property
     def _compiled_layers(self) -> bool:
@@ -139,7 +142,8 @@ class TransformersLM:
     @contextlib.contextmanager
     def _eagerly(self) -> Iterator[None]:
         """Inside, compiled layers run as they were: prompts of many lengths would compile many times."""
-        with torch.compiler.set_stance("force_eager") if self.compiled else contextlib.nullcontext():
+        there = "_compiled_layers" in self.__dict__
+        with torch.compiler.set_stance("force_eager") if there else contextlib.nullcontext():
             yield
 
     def encode(self, text: str) -> list[int]:
@@ -164,7 +168,8 @@ class TransformersLM:
         assert 1 <= scored < windows.shape[1], f"{scored} scored tokens in windows of {windows.shape[1]}"
         if self.compiled:
             assert self._compiled_layers
-        return self._in_parts(windows, "score", lambda part: self._score(part, scored))
+        with contextlib.nullcontext() if self.compiled else self._eagerly():
+            return self._in_parts(windows, "score", lambda part: self._score(part, scored))
 
     @cached_property
     def stops(self) -> tuple[int, ...]:
