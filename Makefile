@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow faults audit lint format setup clean
+.PHONY: demo test test-slow faults audit lint format docs setup clean
 
 setup: $(VENV)/.ready
 
@@ -42,6 +42,11 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What the documents take from the code and from committed results.
+docs: setup
+	$(BIN)/python docs/tables.py
+	$(BIN)/python docs/reference.py
 
 clean:
 	rm -rf runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -63,3 +64,49 @@ def test_what_the_system_refuses_is_one_line_with_its_cure(capsys, tmp_path):
     assert main(["extend", "embedded", str(blocked / "below"), "--to", "1k"]) == 2
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1 and "name another" in shown
+
+
+def test_every_exit_code_that_is_written_down_is_the_one_that_comes(capsys, monkeypatch):
+    """0, 1 from a verb's findings, 2 for the user, 130 for Ctrl-C; 143 is tested with the training."""
+    import types
+
+    from ropewalk import cli
+
+    def verb(outcome):
+        def call(settings):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        call.settings = Settings
+        return types.SimpleNamespace(doctor=call, EXAMPLE="ropewalk doctor m")
+
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        """Nothing to set."""
+
+    outcomes = {0: {}, 1: {"exit_code": 1}, 2: cli.UserError("no"), 130: KeyboardInterrupt()}
+    assert {*outcomes, 143} == set(cli.EXIT_CODES)
+    for code, outcome in outcomes.items():
+        monkeypatch.setattr(cli.importlib, "import_module", lambda name, o=outcome: verb(o))
+        assert main(["doctor"]) == code
+
+
+def test_json_and_human_text_are_apart_and_plain_in_a_pipe(capsys, tmp_path, monkeypatch):
+    import ropewalk.console
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for words in (["extend", "embedded", str(tmp_path / "m"), "--to", "1k"], ["doctor", str(tmp_path / "m")]):
+        monkeypatch.setattr(ropewalk.console, "_stream", None)
+        assert main(["--json", *words]) in (0, 1)
+        shown = capsys.readouterr()
+        assert isinstance(json.loads(shown.out), dict)
+        assert shown.err.strip() and "\x1b" not in shown.out + shown.err
+
+
+def test_a_table_fits_80_columns_in_a_pipe(capsys):
+    from ropewalk import console
+
+    console.table("t" * 30, ["model", *(f"perplexity {i}" for i in range(9))], [["name" * 9, *range(9)]])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 and len(lines) > 3

@@ -83,6 +83,13 @@ def test_every_link_within_the_repository_leads_somewhere(page):
             assert (page.parent / target.split("#")[0]).exists(), f"{page.name}: {target}"
 
 
+def test_the_reference_is_what_the_code_says():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "reference.py"), "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_tables_are_what_the_committed_results_say():
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "tables.py"), "--check"], capture_output=True, text=True

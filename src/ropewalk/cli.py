@@ -27,6 +27,14 @@ VERBS = {
 }
 
 
+EXIT_CODES = {
+    0: "done",
+    1: "finished with findings (`doctor`), or a fault of ropewalk's own, which leaves its traceback",
+    2: "bad input or a refusal of the system, said in one line; nothing half-written is left",
+    130: "interrupted (Ctrl-C); the same command goes on from there",
+    143: "ended from outside (SIGTERM) during a training, which was saved; the same command goes on",
+}
+
 STARVED = {
     errno.ENOSPC: "free some space, then run the same command again",
     errno.EDQUOT: "free some of the quota, then run the same command again",
@@ -54,7 +62,8 @@ def usage() -> str:
         "  --json     before the verb: print the result as JSON, human text on standard error",
         "  --version  print the version",
         "",
-        "exit codes: 0 done; 1 finished with findings; 2 bad input, said in one line; 130 interrupted",
+        "exit codes: 0 done; 1 findings, or our fault; 2 bad input, said in one line;",
+        "            130 interrupted; 143 ended from outside, saved",
         "",
         "example:",
         "  ropewalk extend path/to/model longer-model --to 32k",

@@ -44,7 +44,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
         drawn.add_column(Text(name), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(str(cell)) for cell in row))
-    width = None if stream().isatty() else 100
+    width = None if stream().isatty() else 80
     Console(file=stream(), width=width, highlight=False).print(drawn)
 
 
