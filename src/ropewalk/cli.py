@@ -43,6 +43,8 @@ STARVED = {
     errno.EACCES: "change the permission, or name another place",
     errno.EPERM: "change the permission, or name another place",
     errno.EMFILE: "raise the limit on open files (ulimit -n), then run the same command again",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EISDIR: "a directory is in the way; name another place",
     errno.EEXIST: "a file is in the way; name another place",
     errno.ENOTDIR: "a part of the path is a file; name another place",
 }
@@ -108,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in STARVED:
             raise
-        where = f" ({error.filename})" if error.filename else ""
+        name = printable(str(error.filename or ""))
+        where = f" ({name if len(name) <= 300 else name[:300] + '…'})" if name else ""
         print(f"ropewalk: {error.strerror}{where}: {STARVED[error.errno]}", file=sys.stderr)
         return 2
     if as_json:

@@ -196,6 +196,7 @@ def locked(directory: Path | str) -> Iterator[None]:
     On a file system without locks nothing is held.
     """
     directory = Path(directory)
+    made = [place for place in directory.parents if not place.exists()]
     directory.parent.mkdir(parents=True, exist_ok=True)
     name = directory.parent / f".{directory.name}.lock"
     handle, alone = _lock(name, directory)
@@ -209,6 +210,9 @@ def locked(directory: Path | str) -> Iterator[None]:
         with contextlib.suppress(OSError):
             name.unlink()  # while it is held; who waits for the same file sees that it is gone
         os.close(handle)
+        with contextlib.suppress(OSError):
+            for place in made:  # nothing was written: what was made for it goes too
+                place.rmdir()
 
 
 def _locked_once(path: Path) -> contextlib.AbstractContextManager[None]:

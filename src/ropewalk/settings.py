@@ -220,7 +220,7 @@ def _scalar(value: Any, kind: Any, parse: Callable[[str], Any] | None, name: str
             return parse(value)
         if kind is bool and not isinstance(value, bool):
             raise ValueError
-        if kind is int and (isinstance(value, bool) or int(value) != float(value)):
+        if kind is int and (isinstance(value, bool) or (isinstance(value, float) and int(value) != value)):
             raise ValueError
         if kind is float and isinstance(value, bool):
             raise ValueError

@@ -78,7 +78,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
     if text.lstrip().startswith("["):
         try:
             found: Iterable[Any] = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is not readable JSON ({error})") from None
     else:
         found = _json_lines(path, text)
@@ -93,7 +93,7 @@ def _json_lines(path: Path, text: str) -> Iterator[Any]:
         if line.strip():
             try:
                 yield json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}: line {number} is not JSON ({error})") from None
 
 

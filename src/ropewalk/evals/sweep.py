@@ -97,6 +97,8 @@ def candidates(config: dict[str, Any], settings: SweepSettings) -> list[Candidat
         raise UserError(
             f"target {settings.to:,} is not longer than the window, which is {window:,} tokens already"
         )
+    if not all(math.isfinite(factor) for factor in settings.factors):
+        raise UserError(f"factors are {' '.join(map(str, settings.factors))}; give numbers above 1")
     factors = sorted(set(settings.factors)) or [settings.to / window]
     if not round(factors[0] * window) > window:
         raise UserError(f"factor is {factors[0]:g}; give one above 1, such as {settings.to / window:g}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 from .quiet import quiet
-from .sane import check_parameters, check_sizes
+from .sane import check_lengths, check_parameters, check_sizes
 
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
 """The rope types that ropewalk reads; all are transformers' own."""
@@ -108,6 +108,7 @@ def as_read(config: dict[str, Any]) -> dict[str, Any]:
                 f"config.json has rope type {kind!r}, which is none of {', '.join(ROPE_TYPES)}: "
                 "its scaling is not known here"
             )
+        check_parameters({"": parameters})
     with quiet():
         try:
             built = CONFIG_MAPPING[family].from_dict(copy.deepcopy(config))
@@ -161,6 +162,8 @@ def read_state(config: dict[str, Any]) -> RopeState:
     parameters = layers[main]
     head_dim = _head_dim(read, main)
     share = float(parameters.get("partial_rotary_factor") or 1.0)
+    head_dims = {name: _head_dim(read, name) for name in layers}
+    check_lengths(layers, head_dims)
     stated = read.get("max_position_embeddings")
     if not isinstance(stated, int) or stated < 2:
         raise UserError(
@@ -181,7 +184,7 @@ def read_state(config: dict[str, Any]) -> RopeState:
         layers=layers,
         where=_where(text_part(config)),
         stated=stated,
-        head_dims={name: _head_dim(read, name) for name in layers},
+        head_dims=head_dims,
     )
 
 

@@ -80,6 +80,7 @@ def load_model(
     Raises UserError for weights that are missing, cut off or do not fit the config.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     if dtype not in DTYPES:
@@ -97,7 +98,7 @@ def load_model(
                 output_loading_info=True,
                 **more,
             )
-        except (ValueError, OSError, RuntimeError, KeyError, ImportError) as error:
+        except (ValueError, OSError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"model {path} cannot be loaded: {reason}") from None
         model, report = loaded

@@ -72,6 +72,19 @@ def check_parameters(layers: dict[str, dict[str, Any]]) -> None:
                 raise UserError(f"{where} {name} is {_shown(values)}; it must be a list of numbers above 0")
 
 
+def check_lengths(layers: dict[str, dict[str, Any]], head_dims: dict[str, int]) -> None:
+    """Refuse lists of divisors that do not hold one a frequency of the layer type's heads."""
+    for layer, own in layers.items():
+        need = int(head_dims[layer] * float(own.get("partial_rotary_factor") or 1.0)) // 2
+        for name in LISTS:
+            values = own.get(name)
+            if own.get("rope_type") == "longrope" and values is not None and len(values) != need:
+                raise UserError(
+                    f"config.json, rope parameters: {name} has {len(values)} numbers; this model has {need} "
+                    "frequencies: copy its own config.json again"
+                )
+
+
 def _check_factor(factor: Any) -> None:
     if not _is_number(factor) or factor < 1:
         raise UserError(f"config.json has rope factor {_shown(factor)}; it must be a number of at least 1")

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 from .config import LOCAL_LAYERS, RopeState, as_read, main_layer, read_state, text_part, window_key
+from .sane import MOST_TOKENS
 
 METHODS = ("linear", "ntk", "dynamic", "yarn", "llama3", "longrope", "none")
 """What `extend --method` offers; linear is Position Interpolation."""
@@ -53,7 +54,11 @@ def extended_config(
     state = read_state(config)
     if method not in METHODS:
         raise UserError(f"method {method!r} is unknown; choose from {', '.join(METHODS)}")
+    if window is not None and window < 1:
+        raise UserError(f"window is {window}; the window that the model really has is at least 1 token")
     start = window or state.window
+    if to > MOST_TOKENS:
+        raise UserError(f"target {to:,} is beyond any window; ask for at most {MOST_TOKENS:,} tokens")
     if to <= start:
         raise UserError(
             f"target {to:,} is not longer than the window, which is {start:,} tokens already; "

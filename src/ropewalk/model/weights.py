@@ -15,6 +15,15 @@ from ..files import sha256
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+BITS = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
+    **dict.fromkeys(("F32", "I32", "U32"), 32),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 8),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    "F4": 4,
+}
+"""Bits of a number by safetensors' name of its type."""
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -26,10 +35,17 @@ def weight_files(directory: Path) -> list[Path]:
     if (directory / INDEX).is_file():
         try:
             names = set(json.loads((directory / INDEX).read_text())["weight_map"].values())
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            names = set()
+        if not names or not all(isinstance(name, str) and "\0" not in name for name in names):
             raise UserError(f"{directory / INDEX} is broken (no weight_map); copy the model again") from None
-        files = [directory / str(name) for name in sorted(names)]
+        files = [directory / name for name in sorted(names)]
         for file in files:
+            if file.suffix != ".safetensors":
+                raise UserError(
+                    f"{directory / INDEX} names {file.name}, which is not a safetensors file; no pickle is "
+                    "ever loaded: convert the weights to safetensors first"
+                )
             if file.parent != directory:
                 raise UserError(f"{directory / INDEX} names a file outside its directory: {file}")
             if not file.is_file():
@@ -69,6 +85,9 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
             end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
             for entry in header.values():
                 entry["shape"] = [int(n) for n in entry["shape"]]
+            _require_sound(header, path)
+        except UserError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise UserError(f"weights file {path} has a broken header; copy the model again") from None
     if 8 + length + end != size:
@@ -77,6 +96,23 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
             f"the file has {size:,}; copy the model again"
         )
     return header
+
+
+def _require_sound(header: dict[str, dict[str, Any]], path: Path) -> None:
+    """Every tensor of a known type, as large as its shape says, one behind the other. Raises UserError."""
+    at = 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, end = (int(n) for n in entry["data_offsets"])
+        dtype, shape = entry["dtype"], entry["shape"]
+        if dtype not in BITS:
+            known = str(dtype)[:20]
+            raise UserError(f"weights file {path}: tensor {name[:80]} has dtype {known!r}, not known here")
+        if begin != at or min(shape, default=0) < 0 or 8 * (end - begin) != math.prod(shape) * BITS[dtype]:
+            raise UserError(
+                f"weights file {path} is corrupt: tensor {name[:80]}, {dtype} of shape {shape}, does not fit "
+                f"its bytes {begin:,} to {end:,}; copy the model again"
+            )
+        at = end
 
 
 def check_weights(directory: Path) -> dict[str, dict[str, Any]]:

@@ -41,10 +41,7 @@ class Cells:
             good = [{"inputs": mark}]
         for entry in good[1:]:
             self._found[entry["cell"]] = entry["value"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = _new(path)
-        beside.write_text("".join(json.dumps(entry) + "\n" for entry in good))
-        os.replace(beside, path)
+        self._first: list[Any] | None = good  # written with the first cell: nothing done, nothing left
 
     def __len__(self) -> int:
         return len(self._found)
@@ -58,6 +55,12 @@ class Cells:
         self._found[cell] = value
         if self.path is None:
             return
+        if self._first is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            beside = _new(self.path)
+            beside.write_text("".join(json.dumps(entry) + "\n" for entry in self._first))
+            os.replace(beside, self.path)
+            self._first = None
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps({"cell": cell, "value": value}, allow_nan=False) + "\n")
             stream.flush()

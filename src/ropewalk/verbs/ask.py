@@ -97,7 +97,9 @@ def _speaker(name: str, settings: Ask, stack: contextlib.ExitStack) -> Speaker:
     import torch
 
     from ..model.checkpoint import require_model
+    from ..model.load import load_state
     from ..model.source import resolve
+    from ..model.weights import check_weights
 
     source = resolve(name)
     path = source.path
@@ -115,6 +117,8 @@ def _speaker(name: str, settings: Ask, stack: contextlib.ExitStack) -> Speaker:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ropewalk-")))
         path = to_checkpoint(source, place / source.name)
     require_model(path)
+    load_state(path)
+    check_weights(path)
     dtype = settings.dtype
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"

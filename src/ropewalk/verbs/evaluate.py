@@ -294,6 +294,8 @@ def context_sizes(settings: Evaluate, lengths: Lengths) -> tuple[int, ...]:
             found.append(size)
             size *= 2
         sizes = (*found, lengths.target)
+    if settings.stride < 1:
+        raise UserError(f"stride is {settings.stride}; a window moves on by at least 1 token")
     if sizes[0] <= settings.stride:
         raise UserError(
             f"context {sizes[0]} must be longer than the stride of {settings.stride} tokens; "

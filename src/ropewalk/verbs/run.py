@@ -38,6 +38,9 @@ EXAMPLE = """ropewalk run recipes/smollm2-135m-16k.yaml --data texts --out runs/
 
 SHORT = {"linear": "pi", "none": "direct"}
 """How a method is called in the names of models; the others keep their own."""
+LONGEST_NAME = 80
+"""Of a recipe: it is part of the names of files."""
+
 ORIGINAL = "original"
 """What ``--arms`` calls the model as it is."""
 
@@ -119,6 +122,7 @@ def run(settings: Run) -> dict[str, Any]:
             done = step.done is not None and step.done()
             console.say(f"{'done   ' if done else 'to do  '} {step.text}")
         return {"out": str(out), "steps": [step.text for step in steps]}
+    _require_possible(recipe)
     with locked(out):
         out.mkdir(parents=True, exist_ok=True)
         record = {"verb": "run", "recipe": to_record(recipe), "settings": to_record(settings)}
@@ -371,11 +375,17 @@ def _check(recipe: Recipe, path: Path) -> None:
     from .finetune import Finetune
     from .report import Report
 
-    if "/" in recipe.name or recipe.name.startswith("."):
+    if "/" in recipe.name or recipe.name.startswith(".") or not 0 < len(recipe.name) <= LONGEST_NAME:
         raise UserError(
-            f"recipe {path}: name is {recipe.name!r}; it becomes a directory, so no '/' or leading '.'"
+            f"recipe {path}: name is {recipe.name[:LONGEST_NAME]!r}; it becomes a directory, so 1 to "
+            f"{LONGEST_NAME} characters, no '/' and no leading '.'"
         )
     own = {"model": "m", "out": "o"}
+    for section in (recipe.finetune, *(arm.get("finetune", {}) for arm in recipe.arms)):
+        if isinstance(section, dict) and {"model", "out"} & set(section):
+            raise UserError(
+                f"recipe {path}: finetune names a model or an output; the recipe's steps decide them"
+            )
     for name, arm in {"": Arm(), **arms_of(recipe)}.items():
         where = f"recipe {path}: " + (f"arm {name}: " if name else "")
         from_mapping(Finetune, {**recipe.finetune, **arm.finetune, **own}, where + "finetune")
@@ -384,6 +394,45 @@ def _check(recipe: Recipe, path: Path) -> None:
             last = {**recipe.finetune, **arm.finetune}.get("steps", 1000)
             _check_by_steps({**recipe.by_steps, **arm.by_steps}, last, where + "by_steps")
     from_mapping(Report, {**recipe.report, "results": "r", "out": "o"}, f"recipe {path}: report")
+
+
+def _require_possible(recipe: Recipe) -> None:
+    """Refuse what a later step would refuse, before the first one takes its hour. Raises UserError."""
+    from ..data.mixture import parse_mixture
+    from ..data.text import shards
+    from ..model.device import choose_device
+    from ..model.gguf_in import gguf_config, metadata, open_gguf
+    from ..model.load import read_config
+    from ..model.scaling import extended_config
+    from ..model.source import resolve
+    from .evaluate import Evaluate, groups
+    from .finetune import Finetune
+    from .finetune import _check as check_training
+
+    source = resolve(recipe.model)
+    if source.kind == "gguf":
+        reader = open_gguf(source.path)
+        config = gguf_config(source.path, metadata(reader), reader)
+    else:
+        config = read_config(source.path)
+    for arm in [Arm(method="", to=recipe.to), *arms_of(recipe).values()]:
+        training = from_mapping(Finetune, {**recipe.finetune, **arm.finetune, "model": "m", "out": "o"})
+        measuring = from_mapping(Evaluate, {**recipe.evaluate, **arm.evaluate, "model": "m", "out": "o"})
+        check_training(training)
+        for device in (training.device, measuring.device):
+            choose_device(device, "auto", several=True)
+        texts = [part.sources for part in parse_mixture(training.data)]
+        for words in (measuring.perplexity, measuring.position_loss, measuring.attention):
+            texts += groups(words).values()
+        for sources in texts:
+            shards(sources, training.column or measuring.column)
+        if measuring.contexts and min(measuring.contexts) <= measuring.stride:
+            raise UserError(
+                f"context {min(measuring.contexts)} must be longer than the stride of {measuring.stride}"
+            )
+        if arm.method and arm.after is None:
+            assert arm.to is not None
+            extended_config(config, arm.to, arm.method)
 
 
 def _check_by_steps(section: dict[str, Any], last: int, where: str) -> None:
