@@ -50,7 +50,7 @@ class Way:
     tokens: int = 32768
 
 
-ORDINARY = Way("ordinary", kernel="flash", fused=False, rows=8192)
+ORDINARY = Way("ordinary", fused=False, rows=8192)
 WAYS = [
     Way("compiled layers and loss", kernel="cudnn", compiled=True, loss_compiled=True),
     Way(

@@ -49,6 +49,7 @@ def test_wsd_is_constant_until_the_last_fifth_and_then_falls_in_a_line():
 
 
 SMOLLM2 = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30}
+SMOLLM2 |= {"num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49_152}
 
 
 def test_rows_at_once_fill_the_memory_and_no_more():

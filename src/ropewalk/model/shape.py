@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UserError
-from .config import as_read, text_part
+from .config import as_read
 
 
 @dataclass(frozen=True)
@@ -59,39 +59,45 @@ class Shape:
         return self.hidden * self.vocab
 
 
+PLAIN = ("gpt_neox", "phi", "falcon", "starcoder2", "nemotron", "persimmon", "stablelm_epoch")
+"""Families whose feed-forward part is two matrices, without a gate."""
+
+
 def shape_of(config: dict[str, Any]) -> Shape:
-    """The sizes that a parsed config.json states. Raises UserError when it states no size."""
-    read = as_read(config)
-    hidden, heads = read.get("hidden_size"), read.get("num_attention_heads")
-    layers, vocab = read.get("num_hidden_layers"), read.get("vocab_size")
-    found = {"hidden_size": hidden, "num_attention_heads": heads}
-    found |= {"num_hidden_layers": layers, "vocab_size": vocab}
-    for name, value in found.items():
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f"family {read['model_type']}: config.json states no {name} ({value!r})")
-    assert isinstance(hidden, int) and isinstance(heads, int)
+    """The sizes that a parsed config.json states. Raises UserError when it states none."""
+    return shape_from(as_read(config))
+
+
+def shape_from(read: dict[str, Any]) -> Shape:
+    """The sizes in a config as transformers reads it (`as_read`). Raises UserError when it states none.
+
+    What a family does not state is taken as Llama has it: heads of 64, a feed-forward part four times wide.
+    """
+    for name in ("hidden_size", "num_hidden_layers"):
+        if _first(read, name) is None:
+            raise UserError(
+                f"family {read.get('model_type')}: config.json states no {name} ({read.get(name)!r})"
+            )
+    hidden, layers = int(read["hidden_size"]), int(read["num_hidden_layers"])
+    heads = _first(read, "num_attention_heads") or max(1, hidden // 64)
     experts = _first(read, "num_local_experts", "num_experts", "n_routed_experts") or 1
     inner = _first(read, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner") or 4 * hidden
     if experts > 1:
         inner = _first(read, "moe_intermediate_size") or inner
     return Shape(
         hidden=hidden,
-        layers=int(layers or 0),
+        layers=layers,
         inner=inner,
         heads=heads,
         kv_heads=_first(read, "num_key_value_heads", "num_kv_heads") or heads,
-        head_dim=_first(read, "head_dim") or hidden // heads,
-        vocab=int(vocab or 0),
-        tied=bool(read.get("tie_word_embeddings", text_part(config).get("tie_word_embeddings"))),
+        head_dim=_first(read, "head_dim") or max(1, hidden // heads),
+        vocab=_first(read, "vocab_size") or 32_000,
+        tied=bool(read.get("tie_word_embeddings")),
         window=_first(read, "max_position_embeddings") or 0,
-        gated=read["model_type"] not in PLAIN,
+        gated=read.get("model_type") not in PLAIN,
         experts=experts,
         active=(_first(read, "num_experts_per_tok", "top_k_experts") or 1) if experts > 1 else 1,
     )
-
-
-PLAIN = ("gpt_neox", "phi", "falcon", "starcoder2", "nemotron", "persimmon", "stablelm_epoch")
-"""Families whose feed-forward part is two matrices, without a gate."""
 
 
 def _first(read: dict[str, Any], *names: str) -> int | None:

@@ -1,29 +1,205 @@
-"""How many sequences fit at once: a sum over what training keeps, before anything is loaded."""
+"""What a training keeps in a device's memory, summed before anything is loaded; how many rows fit at once.
+
+The one place of these figures: `finetune` chooses its micro-batch from them, `plan` prints them. Counted as
+for a Llama-like layer: two norms, attention with rotary positions, a gated feed-forward part. The terms of a
+layer are what autograd keeps of it (a test counts that on a real model); the sum is held against measured
+peaks in docs/plan.md.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ..model.shape import Shape, shape_from
+from .loss import rows_per_chunk
 
 CPU_TOKENS = 8_192
 """Tokens in a micro-batch on a CPU: enough to keep its cores busy, little enough for its caches."""
 
-SHARE = 0.8
-"""Of the free memory that the sum may fill; the rest is for kernels' workspaces and fragmentation."""
+GPU_TOKENS = 32_768
+"""Tokens in a micro-batch on a GPU: enough to keep it busy; more take memory and bring no speed."""
+
+SHARE = 0.85
+"""Of the free memory that the sum may fill; the rest is for the gaps between tensors of other sizes."""
+
+RESERVE = 1 << 30
+"""Bytes for the driver's context and the kernels' workspaces."""
 
 STATE_BYTES = 16
 """For each trained parameter: weight, gradient and AdamW's two moments, float32."""
 
+LOGIT_BYTES = 12
+"""For each logit of a chunk, at most: its log p, the gradient of that, and its own, float32."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What of a training its memory depends on, on one rank.
+
+    parameters, trained: of the whole model; few trained ones are adapters on frozen weights.
+    length: tokens of a window on this rank.   rows: windows at once.
+    dtype: "bf16" is autocast over float32 weights, or over bf16 ones where they are frozen.
+    shards: ranks that weights, gradients and optimizer state are spread over.
+    copies: ranks with the same weights, whose gradients are summed.
+    tile: tokens at once in the feed-forward part, 0 for all.   offload: are layers' inputs kept on the host?
+    """
+
+    parameters: int
+    trained: int
+    length: int
+    rows: int = 1
+    recompute: bool = False
+    dtype: Literal["bf16", "float32"] = "bf16"
+    shards: int = 1
+    copies: int = 1
+    tile: int = 0
+    offload: bool = False
+
+    @property
+    def frozen(self) -> bool:
+        """Are the model's own weights fixed?"""
+        return 2 * self.trained < self.parameters
+
+    @property
+    def tokens(self) -> int:
+        """In a micro-batch."""
+        return self.rows * self.length
+
+    @property
+    def state_width(self) -> int:
+        """Bytes of one number of the residual stream: that of the norms' weights."""
+        return 2 if self.frozen and self.dtype == "bf16" else 4
+
+
+def layer_bytes(shape: Shape, load: Load) -> tuple[int, int]:
+    """Bytes that one layer keeps of one token until its backward pass: (all but the feed-forward, that).
+
+    Each line is one thing that autograd keeps; D, I, q, k: hidden, inner, query and key width.
+    """
+    d, q, k = shape.hidden, shape.query, shape.key
+    inner = shape.inner * shape.active
+    wide = 4 * shape.heads  # attention's log sums, float32
+    if load.dtype == "float32":
+        norms = 2 * 4 * d + (4 if load.frozen else 16) * d  # their inputs; normed values, their outputs
+        attention = 2 * 4 * q + 2 * 4 * k
+        return norms + attention + wide, 4 * ((3 if shape.gated else 2) + (not load.frozen)) * inner
+    if load.frozen:
+        norms = 2 * 4 * d  # their inputs, as float32
+        adapters = 3 * 2 * d + 2 * q  # inputs of the adapters on query, key, value; on the output
+        attention = 2 * 2 * q + 2 * 2 * k  # rotated queries, keys; values; output
+        return norms + adapters + attention + wide, (6 if shape.gated else 4) * inner
+    norms = 2 * 8 * d  # the residual stream and its normed values, float32
+    casts = (3 + (2 if shape.gated else 1)) * 2 * d  # each matrix product casts its own input
+    attention = 2 * 2 * q + 2 * 2 * k
+    return norms + casts + attention + wide, (8 if shape.gated else 6) * inner
+
+
+def layer_gradients(shape: Shape, load: Load) -> int:
+    """Bytes of one token's gradients while a layer's feed-forward part goes backward, at most."""
+    width = 4 if load.dtype == "float32" else 2
+    branches = (3 if load.frozen else 2) - (not shape.gated)
+    return branches * width * shape.inner * shape.active + (load.state_width + width) * shape.hidden
+
+
+def parts(shape: Shape, load: Load) -> dict[str, int]:
+    """Bytes by part at the peak of an optimizer step, on one rank.
+
+    The peak is the larger of two moments: the loss's backward pass, when every layer's activations are
+    there; and the last layer's, when recomputing has filled it again.
+    """
+    found = _states(shape, load)
+    tokens = load.tokens
+    rest, forward = layer_bytes(shape, load)
+    whole = (rest + forward) * tokens
+    stream = load.state_width * shape.hidden * tokens
+    gradients = layer_gradients(shape, load) * tokens + stream
+    if load.tile and load.tile < load.length:
+        whole = rest * tokens + forward * load.tile + 2 * stream
+        gradients = max(20 * shape.hidden * tokens, layer_gradients(shape, load) * load.tile) + stream
+    final = (2 * load.state_width if load.state_width == 4 else 6) * shape.hidden * tokens
+    chunk = min(tokens, rows_per_chunk(shape.vocab))
+    loss = LOGIT_BYTES * chunk * shape.vocab + 2 * stream
+    if not load.frozen:
+        loss += 2 * shape.head_weights
+    casts = found.pop("16-bit copies of weights")
+    if not load.recompute:
+        found["16-bit copies of weights"] = casts
+        found["activations"] = shape.layers * whole + final
+        found["loss and gradients under way"] = max(loss, gradients)
+        return found
+    inputs = (2 if load.offload else shape.layers) * stream
+    whole -= stream  # the layer's own input is among them
+    last = whole + gradients + (casts // shape.layers if shape.layers else 0)
+    if final + casts + loss >= last:
+        found["16-bit copies of weights"] = casts
+        found["activations"] = inputs + final
+        found["loss and gradients under way"] = loss
+    else:
+        found["activations"] = inputs
+        found["one layer computed again"] = whole
+        found["loss and gradients under way"] = last - whole
+    return found
+
+
+def _states(shape: Shape, load: Load) -> dict[str, int]:
+    """Bytes of what lives through the whole training, and of the 16-bit copies that autocast makes."""
+    width = load.state_width
+    adapters = load.trained if load.frozen else 0
+    found = {"weights": (width * load.parameters + 4 * adapters) // load.shards}
+    found["gradients"] = 4 * load.trained // load.shards + (4 * load.trained if load.copies > 1 else 0)
+    found["optimizer"] = 8 * load.trained // load.shards
+    if load.shards > 1:  # two layers and the embeddings lie here whole
+        layer = shape.attention_weights + shape.experts * shape.inner_weights
+        found["gathered layers"] = width * (2 * layer + shape.head_weights * (1 if shape.tied else 2))
+    cast = 0
+    if load.dtype == "bf16" and not load.frozen:
+        cast = 2 * (load.parameters - (0 if shape.tied else shape.head_weights))
+    found["16-bit copies of weights"] = cast
+    return found
+
+
+def need(shape: Shape, load: Load) -> int:
+    """Bytes at the peak: the sum of `parts`."""
+    return sum(parts(shape, load).values())
+
+
+def room(memory: int) -> int:
+    """Bytes of a device with ``memory`` free ones that a plan may fill."""
+    return int(SHARE * memory) - RESERVE
+
+
+def fits(shape: Shape, load: Load, memory: int) -> bool:
+    """Does it fit a device with ``memory`` free bytes, with a margin?"""
+    return need(shape, load) <= room(memory)
+
+
+def longest(shape: Shape, load: Load, memory: int) -> int:
+    """The longest window of one row that fits, a multiple of 256 tokens; 0 when none does."""
+    low, high = 0, 1 << 16  # in units of 256 tokens
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(shape, replace(load, length=256 * middle, rows=1), memory):
+            low = middle
+        else:
+            high = middle - 1
+    return 256 * low
+
 
 def activation_bytes(config: dict[str, Any], recompute: bool) -> int:
-    """Bytes of activations that one token leaves until the backward pass, in 16-bit arithmetic.
+    """Bytes of activations that one token of a full fine-tuning in bf16 leaves until the backward pass.
 
-    About 16 vectors of the hidden size and 5 of the feed-forward's in each layer (measured on
-    SmolLM2-135M at 32,768 tokens: 33 GB); with recomputing, one of the hidden size, and one layer whole.
+    config: as transformers reads it.
     """
-    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
-    inner = config.get("intermediate_size") or 4 * hidden
-    layer = 2 * (16 * hidden + 5 * inner)
-    return layers * 2 * hidden + layer if recompute else layers * layer
+    shape = shape_from(config)
+    load = Load(parameters=1, trained=1, length=1, recompute=recompute)
+    layer = sum(layer_bytes(shape, load))
+    final = 2 * load.state_width * shape.hidden
+    if not recompute:
+        return shape.layers * layer + final
+    kept = (shape.layers - 1) * load.state_width * shape.hidden
+    return kept + layer + layer_gradients(shape, load) + final
 
 
 def choose(
@@ -35,21 +211,23 @@ def choose(
     rows: int,
     memory: int | None,
     recompute: bool | None,
+    dtype: Literal["bf16", "float32"] = "bf16",
 ) -> tuple[int, bool]:
     """(rows in memory at once, recompute activations?) for ``rows`` rows of ``length`` tokens on one rank.
 
-    memory: free bytes of the device, None on a CPU.   recompute: what the user said, None for nothing.
+    config: as transformers reads it.   memory: free bytes of the device, None on a CPU.
+    recompute: what the user said, None for nothing.
     The rows divide ``rows``; they are 1 when nothing fits: the attempt then says what is missing.
     """
     if memory is None:
         return divisor(rows, max(1, CPU_TOKENS // length)), bool(recompute)
-    state = STATE_BYTES * trained + 2 * (parameters - trained)
-    free = SHARE * memory - state - (2 << 30)
-    fit = 0
+    shape = shape_from(config)
+    load = Load(parameters=parameters, trained=trained, length=length, dtype=dtype)
+    most = divisor(rows, max(1, GPU_TOKENS // length))
     for again in (False, True) if recompute is None else (recompute,):
-        fit = int(free // (activation_bytes(config, again) * length)) if free > 0 else 0
-        if fit >= 1:
-            return divisor(rows, fit), again
+        for at_once in _divisors(most):
+            if fits(shape, replace(load, rows=at_once, recompute=again), memory):
+                return at_once, again
     return 1, recompute is not False
 
 
@@ -60,3 +238,8 @@ def divisor(rows: int, limit: int) -> int:
     4
     """
     return next(n for n in range(min(rows, limit), 0, -1) if rows % n == 0)
+
+
+def _divisors(rows: int) -> Iterator[int]:
+    """The divisors of ``rows``, falling."""
+    return (n for n in range(rows, 0, -1) if rows % n == 0)
