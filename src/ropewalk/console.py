@@ -6,6 +6,7 @@ Human text goes to standard output, or to standard error while a machine reads t
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,12 @@ def use_stderr() -> None:
     """Send human text to standard error from now on: standard output is for the JSON alone."""
     global _stream
     _stream = sys.stderr
+
+
+def silence() -> None:
+    """Say nothing from now on: of several processes that do one work, one speaks."""
+    global _stream
+    _stream = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
 
 
 def stream() -> TextIO:

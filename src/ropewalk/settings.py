@@ -161,6 +161,31 @@ def parse_arguments(cls: type[S], arguments: Sequence[str], prog: str, example: 
     return from_mapping(cls, {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
 
 
+def to_arguments(settings: Any) -> list[str]:
+    """The command line that `parse_arguments` reads as these settings, without what is at its default.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Walk:
+    ...     to: str = option(help="where", positional=True)
+    ...     fast: bool = option(False, help="run")
+    ...     over: tuple[str, ...] = option((), help="bridges")
+    >>> to_arguments(Walk("town", True, ("-a", "b")))
+    ['town', '--fast', '--over=-a', '--over=b']
+    """
+    places, flags = [], []
+    for f in dataclasses.fields(settings):
+        value, name = getattr(settings, f.name), "--" + f.name.replace("_", "-")
+        if f.metadata.get("positional"):
+            places.append(str(value))
+        elif value is None or value == f.default:
+            continue
+        elif isinstance(value, bool):
+            flags.append(name if value else f"--no-{name[2:]}")
+        else:
+            flags += [f"{name}={one}" for one in (value if isinstance(value, tuple) else (value,))]
+    return [*places, *flags]
+
+
 def _positional_first(cls: type) -> list[dataclasses.Field[Any]]:
     fields = list(dataclasses.fields(cls))
     return sorted(fields, key=lambda f: not f.metadata.get("positional", False))

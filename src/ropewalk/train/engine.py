@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +25,7 @@ from .keeping import DATA_STATE, Keeper, step_of
 from .kernels import fastest_alone, fastest_training
 from .lora import add_adapter
 from .loss import LossModel, plain_head, plain_model
-from .ranks import agree, require_shared, world
+from .ranks import agree, everywhere, require_shared, world
 from .sharding import shard, whole_weights
 from .snapshots import Snapshooter, Snapshots
 from .trainer import Watch, WindowTrainer, load_weights, stops_gently
@@ -80,12 +82,15 @@ class Outcome:
 
     model: on rank 0; None on the others where the model was sharded.
     attention: the kernel behind it, "torch" where torch chose.
+    seconds: median time of an optimizer step.   peak: bytes of a GPU's memory at most, on the fullest one.
     """
 
     model: Any
     log: list[dict[str, float]]
     passes: int
     attention: str
+    seconds: float | None = None
+    peak: int | None = None
 
 
 def train(
@@ -106,7 +111,8 @@ def train(
         feeder.restore(json.loads((checkpoint / DATA_STATE).read_text()))
         console.say(f"going on from step {step_of(checkpoint):,}")
     done = step_of(checkpoint) if checkpoint is not None else 0
-    attention = _choose_kernel(model, plan, feeder.plainly_causal)
+    with _enough_memory(plan, lambda: done):
+        attention = _choose_kernel(model, plan, feeder.plainly_causal)
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = WindowTrainer(
@@ -129,9 +135,12 @@ def train(
             raise KeyboardInterrupt
         raise SystemExit(143)
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    peak = None
+    if plan.device == "cuda":
+        peak = int(everywhere(0.0, torch.cuda.max_memory_allocated(), "cuda")[1])
     if plan.sharded:
         model = _whole(model, path, plan)
-    return Outcome(model, log, feeder.passes(plan.steps), attention)
+    return Outcome(model, log, feeder.passes(plan.steps), attention, watch.step_seconds, peak)
 
 
 def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
@@ -214,7 +223,7 @@ def _train_only(model: Any, words: tuple[str, ...]) -> None:
 
 
 def _arguments(plan: Plan, keeper: Keeper) -> TrainingArguments:
-    return TrainingArguments(
+    found = TrainingArguments(
         output_dir=str(keeper.partial),
         max_steps=plan.steps,
         per_device_train_batch_size=plan.micro,
@@ -239,6 +248,23 @@ def _arguments(plan: Plan, keeper: Keeper) -> TrainingArguments:
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,
     )
+    if found.n_gpu > 1:
+        found._n_gpu = 1  # one process trains on one GPU; more GPUs have their own processes
+    return found
+
+
+@contextlib.contextmanager
+def _enough_memory(plan: Plan, done: Callable[[], int]) -> Iterator[None]:
+    """Inside, a device that runs out of memory is a UserError. done: optimizer steps that are finished."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        where = f" on process {world()[0]} of {world()[1]}" if world()[1] > 1 else ""
+        raise UserError(
+            f"the device's memory does not suffice in step {done() + 1:,}{where} with {plan.micro} rows of "
+            f"{plan.length:,} tokens at once; lower --micro-batch, give --recompute, --lora, or more GPUs "
+            "(--parallel fsdp, context); the last checkpoint is kept"
+        ) from None
 
 
 def _only_our_callbacks(trainer: WindowTrainer, watch: Watch) -> None:
@@ -248,13 +274,8 @@ def _only_our_callbacks(trainer: WindowTrainer, watch: Watch) -> None:
 
 def _run(trainer: WindowTrainer, plan: Plan, checkpoint: Path | None) -> None:
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"the device's memory does not suffice in step {trainer.state.global_step + 1:,} with "
-            f"{plan.micro} rows of {plan.length:,} tokens at once; lower --micro-batch, give --recompute "
-            "or --lora; the last checkpoint is kept"
-        ) from None
+        with _enough_memory(plan, lambda: trainer.state.global_step):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     except (OSError, SafetensorError) as error:  # a full disk, data that vanished
         raise UserError(f"the training stopped: {error}; the last checkpoint is kept") from None
     except RuntimeError as error:

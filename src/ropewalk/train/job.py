@@ -366,6 +366,9 @@ def _log(
             device=torch.cuda.get_device_name() if plan.device == "cuda" else plan.device,
             dtype=plan.dtype,
             seed=plan.seed,
+            "tokens_per_second": round(plan.step_tokens / outcome.seconds) if outcome.seconds else None,
+            "peak_bytes": outcome.peak,
+            "processes": world()[1],
             attention=outcome.attention,
         ),
     }

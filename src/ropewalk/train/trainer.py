@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import signal
+import statistics
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,6 +148,13 @@ class Watch(TrainerCallback):
         self.asked: signal.Signals | None = None
         self.stop: signal.Signals | None = None
         self.passes = 0
+        self.ends: list[float] = []
+
+    @property
+    def step_seconds(self) -> float | None:
+        """The median time of a step; None with fewer than two."""
+        spent = [after - before for before, after in itertools.pairwise(self.ends)]
+        return statistics.median(spent) if spent else None
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop before a loss or gradient that is not finite reaches the weights."""
@@ -169,6 +179,7 @@ class Watch(TrainerCallback):
             self.shown.advance(self.tokens, note, (state.global_step, logs["loss"]))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.ends.append(time.monotonic())
         passes = self.feeder.passes(state.global_step)
         if passes > max(1, self.passes):
             console.say(f"step {state.global_step:,}: pass {passes} over the data begins")
