@@ -45,6 +45,7 @@ def page(root: Path = HERE / "results") -> str:
         _cheaper(found, costs),
         _not_run(found),
         _sources(found),
+        _papers(),
     ]
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
@@ -413,3 +414,21 @@ def _sources(found: list[Found]) -> str:
         rows.append([link(part[0]), *cells, ", ".join(seeds), ", ".join(commits)])
     head = ["folder", "files", "evaluations", "device", "versions", "seeds", "commits"]
     return "\n".join(["## Conditions of every folder", "", table(head, rows)])
+
+
+def _papers() -> str:
+    """The paper's tables 1 to 6, whole, as they are in paper.json."""
+    lines = ["## The paper's own figures", "", PAPERS]
+    for name in sorted(key for key in PAPER if key.startswith("table")):
+        head = list(dict.fromkeys(key for row in PAPER[name] for key in row))
+        words = [key for key in head if not key.isdigit()]
+        head = [*words, *sorted((key for key in head if key.isdigit()), key=int)]
+        rows = [[row.get(key, "–") for key in head] for row in PAPER[name]]
+        lines += ["", f"### {name.capitalize()} of the paper", "", table(head, rows)]
+    return "\n".join(lines)
+
+
+PAPERS = (
+    "LLaMA, from arXiv 2306.15595v2; every cell was compared in three independent transcriptions. – is not "
+    "reported. FT: direct fine-tuning; None: the original. Table 3's window of evaluation is not stated."
+)
