@@ -17,6 +17,7 @@ TRAINED_WITH: tuple[tuple[str, str, Any], ...] = (
     ("schedule", "--schedule", "constant"),
     ("packing", "--packing", "joined"),
     ("short_share", "--short-share", 0),
+    ("interrupted", "--interrupted", 0),
     ("clip", "--clip", 1),
     ("only", "--only", []),
 )

@@ -46,6 +46,9 @@ class Finetune:
     short_share_end: float | None = option(
         None, help="where that share has come, evenly, by the last step (default: it stays)"
     )
+    interrupted: float = option(
+        0.0, help="share of the windows in which one text interrupts another: asks for the longest distances"
+    )
     skip_positions: int | None = option(
         None, help="train on chunks of so many tokens, positions jumping across the window", parse=tokens
     )
@@ -91,7 +94,6 @@ def finetune(settings: Finetune) -> dict[str, Any]:
     from ..train.logs import prepare_logs
 
     prepare_logs(settings.log_to, Path(settings.out))
-
     from ..train.ranks import begin, end, one_voice
 
     device = _device(settings)
@@ -139,6 +141,7 @@ def _train(settings: Finetune, device: str) -> dict[str, Any]:
         seed=settings.seed,
         short_share_end=settings.short_share_end,
         micro_batches=plan.steps * plan.batch // plan.micro,
+        interrupted=settings.interrupted,
     )
     return run(
         Job(
@@ -169,6 +172,12 @@ def _check(settings: Finetune) -> None:
         raise UserError(f"short_share is {settings.short_share}; a share is from 0 to 1")
     if settings.short_share_end is not None and not 0 <= settings.short_share_end <= 1:
         raise UserError(f"short_share_end is {settings.short_share_end}; a share is from 0 to 1")
+    if not 0 <= settings.interrupted <= 1:
+        raise UserError(f"interrupted is {settings.interrupted}; a share is from 0 to 1")
+    if settings.interrupted and settings.packing == "apart":
+        raise UserError(
+            "interrupted and packing apart exclude each other: the parts of a text must see each other"
+        )
     for step in settings.keep_at:
         if not 0 < step < settings.steps:
             raise UserError(f"keep_at has {step}; a step between 0 and the {settings.steps} of the training")
