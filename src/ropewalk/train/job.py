@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import console
-from ..data.interrupted import Interrupted
 from ..data.mixture import Part, open_mixture
 from ..data.text import describe
 from ..data.windows import Encode, Marks
@@ -156,8 +155,6 @@ def _identity(job: Job, block: dict[str, Any], data: list[dict[str, Any]]) -> di
         "skip_positions": layout.skip_to,
         "segments": layout.segments if layout.skip_to else 0,
     }
-    if layout.interrupted:
-        found["interrupted"] = layout.interrupted
     if layout.short_share_end is not None:
         found["short_share_end"] = layout.short_share_end
     if job.keep_at:
@@ -203,9 +200,8 @@ def _feeder(job: Job) -> Feeder:
     for part, size in zip(job.parts, sizes):
         _say_passes(part, size, plan)
     rank, ranks = world()
-    share = job.layout.interrupted
     return Feeder(
-        Interrupted(mixture, share, plan.seed) if share else mixture,
+        mixture,
         job.layout,
         micro=plan.micro,
         accumulate=plan.accumulate,
@@ -350,7 +346,6 @@ def _log(
         "packing": layout.packing,
         "short_share": layout.short_share,
         "short_share_end": layout.short_share_end,
-        "interrupted": layout.interrupted,
         "skip_positions_to": layout.skip_to or None,
         "shares": {" ".join(part.sources): part.weight for part in job.parts},
         "lora": plan.lora,
@@ -366,14 +361,14 @@ def _log(
             "loss_last_tenth": math.fsum(row["loss"] for row in last) / len(last),
             "tokens": rows[-1]["tokens"],
             "passes": outcome.passes,
+            "tokens_per_second": round(plan.step_tokens / outcome.seconds) if outcome.seconds else None,
+            "peak_bytes": outcome.peak,
+            "processes": world()[1],
         },
         "provenance": provenance(
             device=torch.cuda.get_device_name() if plan.device == "cuda" else plan.device,
             dtype=plan.dtype,
             seed=plan.seed,
-            "tokens_per_second": round(plan.step_tokens / outcome.seconds) if outcome.seconds else None,
-            "peak_bytes": outcome.peak,
-            "processes": world()[1],
             attention=outcome.attention,
         ),
     }
