@@ -71,13 +71,15 @@ def test_a_direct_fine_tuning_stands_beside_the_papers_and_is_no_longer_missing(
     assert "×4: 7.21 at 2,048, 7.34 at 4,096, 7.69 at 8,192" in row
 
 
-def test_a_figure_in_a_sentence_is_the_files(tmp_path):
+def test_a_figure_in_a_sentence_is_the_files():
     sys.path.insert(0, str(DOCS))
     try:
         import tables
     finally:
         sys.path.remove(str(DOCS))
-    place = "<!-- f: embedded-2048/embedded.passkey.json summary.k_max -->1<!-- /f -->"
-    assert ">448<" in tables.filled(place)
-    row = "<!-- f: embedded-2048/embedded.sweep.2048.json summary.ranking[method=yarn].right -->1<!-- /f -->"
-    assert ">21<" in tables.filled(row)
+    root = DOCS / "results" / "embedded-2048"
+    assert tables.figure(root / "embedded.passkey.json", "summary.k_max") == "448"
+    assert tables.figure(root / "embedded.sweep.2048.json", "summary.ranking[method=yarn].right") == "21"
+    assert tables.figure(root / "embedded.perplexity.modules.json", "rows[context=512].perplexity") == "9.722"
+    with pytest.raises(StopIteration):
+        tables.figure(root / "embedded.perplexity.modules.json", "rows[context=513].perplexity")
