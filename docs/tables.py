@@ -1,6 +1,6 @@
 """Fill tables and figures of the pages from committed results files, and write docs/results.md whole.
 
-    python docs/tables.py            write them
+    python docs/tables.py            write them, and draw docs/figures that show results
     python docs/tables.py --check    exit 1 when a page is not in step (the test suite calls this)
 
 A page says `<!-- table: FOLDER -->` … `<!-- end -->`; what stands between is ours. One figure in a sentence
@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +22,44 @@ import results
 from ropewalk.results.record import find_results, read_result
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/findings.md")
+PAGES = ("README.md", "README.zh-CN.md", "docs/findings.md")
 WHOLE = "docs/results.md"
+FIGURES = {
+    "smollm2-16k-perplexity": ("smollm2-135m-16k", "perplexity-books"),
+    "smollm2-16k-passkey": ("smollm2-135m-16k", "passkey"),
+    "smollm2-attention": ("smollm2-135m-16k", "attention"),
+}
+"""Files in docs/figures: the folder of results whose report has the figure, and its name there."""
+CHINESE = {
+    "model": "模型",
+    "text": "文本",
+    "perplexity at": "困惑度 @",
+    "not run": "未运行",
+    " or ": " 或 ",
+    "conditions": "括号内：按文档重抽样的 95 % 区间（{documents} 篇文档，每格 {least} 至 {most} 个计分词元，"
+    "滑动窗口步长 {stride}）。k_max：32 个距离 × 10 个密码。{device}，{dtype}，torch {torch}，"
+    "transformers {transformers}。",
+}
+ENGLISH = {
+    **{word: word for word in CHINESE},
+    "conditions": "In brackets: 95 % interval over documents ({documents} documents, {least} to {most} "
+    "scored tokens a cell, sliding windows of stride {stride}). k_max: 32 distances × 10 keys. {device}, "
+    "{dtype}, torch {torch}, transformers {transformers}.",
+}
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.S)
 FIGURE = re.compile(r"(<!-- f: (\S+) (\S+) -->).*?(<!-- /f -->)", re.S)
 
 
-def table(folder: Path) -> str:
+def table(folder: Path, words: dict[str, str]) -> str:
     """Perplexity by context size with its interval, k_max and the conditions, one row a model and text."""
     results = [read_result(path) for path in find_results([folder])]
     contexts = sorted(
         {row["context"] for r in results if r["evaluation"] == "perplexity" for row in r["rows"]}
     )
     lines = [
-        "| model | text | " + " | ".join(f"perplexity at {c:,}" for c in contexts) + " | k_max |",
+        f"| {words['model']} | {words['text']} | "
+        + " | ".join(f"{words['perplexity at']} {c:,}" for c in contexts)
+        + " | k_max |",
         "| --- | --- |" + " ---: |" * (len(contexts) + 1),
     ]
     k_max = {r["model"]["name"]: r["summary"]["k_max"] for r in results if r["evaluation"] == "passkey"}
@@ -41,14 +67,14 @@ def table(folder: Path) -> str:
     for model in models:
         for r in results:
             if r["evaluation"] == "perplexity" and r["model"]["name"] == model["name"]:
-                lines.append(_row(r, contexts, k_max.get(model["name"])))
-    return "\n".join([*lines, "", _conditions(results)])
+                lines.append(_row(r, contexts, k_max.get(model["name"]), words))
+    return "\n".join([*lines, "", _conditions(results, words)])
 
 
-def _row(result: dict, contexts: list[int], k_max: int | None) -> str:
+def _row(result: dict, contexts: list[int], k_max: int | None, words: dict[str, str]) -> str:
     rows = {row["context"]: row for row in result["rows"]}
-    cells = [_cell(rows[c]) if c in rows else "not run" for c in contexts]
-    found = f"{k_max:,}" if k_max is not None else "not run"
+    cells = [_cell(rows[c]) if c in rows else words["not run"] for c in contexts]
+    found = f"{k_max:,}" if k_max is not None else words["not run"]
     return (
         f"| {result['model']['name']} | {result['rows'][0]['data']} | " + " | ".join(cells) + f" | {found} |"
     )
@@ -59,24 +85,25 @@ def _cell(row: dict) -> str:
     return text if row.get("low") is None else f"{text} ({row['low']:.3g}–{row['high']:.3g})"
 
 
-def _conditions(results: list[dict]) -> str:
+def _conditions(results: list[dict], words: dict[str, str]) -> str:
     one = next(r for r in results if r["evaluation"] == "perplexity")
     scored = [row["n"] for r in results if r["evaluation"] == "perplexity" for row in r["rows"]]
     documents = sorted(
         {row["documents"] for r in results if r["evaluation"] == "perplexity" for row in r["rows"]}
     )
     made = one["provenance"]
-    return (
-        f"In brackets: 95 % interval over documents ({' or '.join(map(str, documents))} documents, "
-        f"{min(scored):,} to {max(scored):,} scored tokens a cell, sliding windows of stride "
-        f"{one['protocol']['stride']}). k_max: 32 distances × 10 keys. {made['device']}, {made['dtype']}, "
-        f"torch {made['torch']}, transformers {made['transformers']}."
+    return words["conditions"].format(
+        documents=words[" or "].join(map(str, documents)),
+        least=f"{min(scored):,}",
+        most=f"{max(scored):,}",
+        stride=one["protocol"]["stride"],
+        **{key: made[key] for key in ("device", "dtype", "torch", "transformers")},
     )
 
 
-def filled(text: str) -> str:
+def filled(text: str, words: dict[str, str]) -> str:
     """The page with every table and every figure made anew."""
-    text = BLOCK.sub(lambda m: f"{m[1]}{table(ROOT / 'docs' / 'results' / m[2])}\n{m[3]}", text)
+    text = BLOCK.sub(lambda m: f"{m[1]}{table(ROOT / 'docs' / 'results' / m[2], words)}\n{m[3]}", text)
     return FIGURE.sub(lambda m: f"{m[1]}{figure(ROOT / 'docs' / 'results' / m[2], m[3])}{m[4]}", text)
 
 
@@ -90,17 +117,35 @@ def figure(path: Path, place: str) -> str:
     return results.number(value) if isinstance(value, float) else f"{value:,}"
 
 
+def draw() -> None:
+    """Draw docs/figures anew from the results that they show, as the report draws them."""
+    from ropewalk.results.collection import collect
+    from ropewalk.results.page import write_report
+
+    for folder in sorted({folder for folder, _ in FIGURES.values()}):
+        found = collect((p, read_result(p)) for p in find_results([ROOT / "docs" / "results" / folder]))
+        with tempfile.TemporaryDirectory() as place:
+            write_report(found, Path(place) / "report")
+            for name, (of, figure_name) in FIGURES.items():
+                if of == folder:
+                    drawn = Path(place) / "report" / "figures" / f"{figure_name}.svg"
+                    shutil.copyfile(drawn, ROOT / "docs" / "figures" / f"{name}.svg")
+
+
 def main() -> int:
     stale = []
     for name in (*PAGES, WHOLE):
         path = ROOT / name
         old = path.read_text(encoding="utf-8") if path.exists() else ""
-        new = results.page() if name == WHOLE else filled(old)
+        words = CHINESE if name.endswith(".zh-CN.md") else ENGLISH
+        new = results.page() if name == WHOLE else filled(old, words)
         if new != old:
             stale.append(name)
             if "--check" not in sys.argv[1:]:
                 path.write_text(new, encoding="utf-8")
-    if "--check" in sys.argv[1:] and stale:
+    if "--check" not in sys.argv[1:]:
+        draw()
+    elif stale:
         print(f"not in step with docs/results: {', '.join(stale)}; run python docs/tables.py")
         return 1
     return 0

@@ -19,10 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("dev/*.md")])
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
 
 
 def fenced(text: str, language: str) -> str:
-    return "\n".join(re.findall(rf"```{language}\n(.*?)```", text, re.S))
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.S | re.M)
+    return "\n".join(body for name, body in blocks if name == language)
 
 
 def commands() -> list[str]:
@@ -67,12 +69,40 @@ def test_the_tutorials_recipe_is_one(tmp_path):
     assert recipe.to == 32768 and recipe.finetune["data"] == ["texts/train.parquet"]
 
 
+def shape(text: str) -> dict[str, list[str]]:
+    """What two languages of one page have in common: everything that is not prose."""
+    code = [line.split("#")[0].rstrip() for line in re.findall(r"^(?:make|ropewalk|import) .*$", text, re.M)]
+    return {
+        "headings": re.findall(r"^(#+) ", text, re.M),
+        "commands": code,
+        "python": fenced(text, "python").splitlines(),
+        "tree": re.findall(r"^(\S+/)\s", fenced(text, ""), re.M),
+        "links": re.findall(r"\]\(((?!README)[^)\s]+)\)", text),
+        "verbs": re.findall(r"^\| (`\w+`) \|", text, re.M),
+        "tables": [re.sub(r"[^|]", "", line) for line in text.splitlines() if line.startswith("|")],
+        "names": sorted(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))),
+        "figures": re.findall(r"\d[\d,.]*\d|\d", re.sub(r"<!--.*?-->", "", text)),
+    }
+
+
+@pytest.mark.parametrize("part", list(shape("")))
+def test_the_chinese_readme_is_in_step_with_the_english_one(part):
+    """Same headings, commands, code, links, tables and figures, in the same order."""
+    ours, theirs = shape(README)[part], shape(CHINESE)[part]
+    assert ours, part
+    if part == "figures":  # word order differs between the languages; dates and sizes do not
+        ours, theirs = sorted(ours), sorted(theirs)
+    assert ours == theirs
+
+
 def test_every_verb_is_in_the_readme_and_in_the_package():
     assert set(re.findall(r"^\| `(\w+)` \|", README, re.M)) == set(VERBS) == set(ropewalk._VERBS)
 
 
 def test_the_tree_of_the_readme_stands():
-    for name in re.findall(r"^(\S+/)\s", fenced(README, ""), re.M):
+    names = re.findall(r"^(\S+/)\s", fenced(README, ""), re.M)
+    assert "src/ropewalk/verbs/" in names
+    for name in names:
         assert (ROOT / name).is_dir(), name
 
 
