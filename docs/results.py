@@ -140,8 +140,8 @@ def _by_steps(found: list[Found]) -> str:
 
 
 ON_THE_WAY = (
-    "All steps of one line are of one training, whose rate falls to a tenth by its last step: a model on its "
-    "way is not one whose training ends there. Step 0 is the config alone, untrained."
+    "All steps of one model are of one training, whose rate falls towards its end: a model on its way is not "
+    "one whose training ends there. Step 0 is the config alone, untrained."
 )
 
 

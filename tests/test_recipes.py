@@ -66,6 +66,7 @@ def test_the_papers_run_walks_on_a_model_of_its_shape_scaled_down(llama, tmp_pat
         "finetune.data": f"[{text}]",
         "finetune.steps": 1,
         "finetune.batch": 1,
+        "finetune.parallel": "auto",
         "arms": "[{method: linear}]",
         "evaluate.perplexity": f"[books={text}]",
         "evaluate.contexts": "[512]",

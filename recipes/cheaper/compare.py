@@ -30,14 +30,16 @@ from pathlib import Path
 from typing import Any
 
 TARGET = 32768
-TOKENS = 131072
+TOKENS = 65536
 """Tokens in an optimizer step, whatever the window."""
 QKN = {"only": ["q_proj", "k_proj", "norm"], "rate": 2.0e-3}
 LAST = {"to": TARGET, "share": 1.0}
+KNOTS = {"interrupted": 0.5}
 WAYS: dict[str, list[dict[str, Any]]] = {
     "full": [LAST],
     "skip": [{**LAST, "skip_positions": 8192}],
     "skip-4": [{**LAST, "skip_positions": 8192, "segments": 4}],
+    "interrupted": [{**LAST, **KNOTS}],
     "staged": [
         {"to": TARGET // 2, "share": 0.5, "schedule": "constant"},
         {"to": TARGET, "share": 0.5},
@@ -47,9 +49,13 @@ WAYS: dict[str, list[dict[str, Any]]] = {
         {"to": TARGET, "share": 0.5, "skip_positions": 8192, "schedule": "constant"},
         {"to": TARGET, "share": 0.5},
     ],
+    "staged-interrupted": [
+        {"to": TARGET // 2, "share": 0.5, "schedule": "constant", **KNOTS},
+        {"to": TARGET, "share": 0.5, **KNOTS},
+    ],
     "qkn": [{**LAST, **QKN}],
     "qkn-skip": [{**LAST, **QKN, "skip_positions": 8192}],
-    "qkn-rising": [{**LAST, **QKN, "short_share": 1.0, "short_share_end": 0.0}],
+    "qkn-interrupted": [{**LAST, **QKN, **KNOTS}],
 }
 """Stages of each way: the window, its share of the budget, and settings of `ropewalk finetune`."""
 PROBE = (3, 9)
@@ -129,9 +135,9 @@ def training_settings(stage: dict[str, Any], settings: argparse.Namespace) -> di
     shrink = TARGET // settings.to
     books, latex = settings.data / "books" / "train-00.parquet", settings.data / "math" / "train.parquet"
     wanted: dict[str, Any] = {
-        "data": [f"{books}:0.9", f"{latex}:0.1"],
+        "data": [f"{books}:0.75", f"{latex}:0.25"],
         "rate": 6.0e-4,
-        "schedule": "linear",
+        "schedule": "wsd",
         "warmup": 10,
         "save_every": 1000,
     }
