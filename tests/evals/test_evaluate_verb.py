@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 
 import pytest
@@ -12,7 +14,7 @@ from ropewalk.cli import main
 from ropewalk.errors import UserError
 from ropewalk.model.lm import TransformersLM
 from ropewalk.results.record import read_result
-from ropewalk.verbs.evaluate import Evaluate, Lengths, context_sizes, groups
+from ropewalk.verbs.evaluate import SMALL, Evaluate, Lengths, context_sizes, groups
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +170,30 @@ def test_groups_begin_at_a_name(tmp_path):
 )
 def test_context_sizes_double_from_the_papers_2048_to_the_window(window, original, target, expected):
     assert context_sizes(Evaluate("m"), Lengths(window, original, target)) == expected
+
+
+def test_small_takes_less_of_everything_but_what_the_user_has_set(place, tmp_path):
+    found = call(
+        place, tmp_path, windows=3, passkey=True, passkey_grid=True, small=True, set=("passkey.runs=1",)
+    )
+    results = {path.split(".")[-2]: read_result(path) for path in found["results"]}
+    assert results["t"]["protocol"]["most_windows"] == 3
+    assert len(results["passkey"]["rows"]) == 8 and {row["n"] for row in results["passkey"]["rows"]} == {1}
+    assert {row["n"] for row in results["passkey-map"]["rows"]} == {3}
+    for name, settings in SMALL.items():
+        module = importlib.import_module(f"ropewalk.evals.{name.removesuffix('-map').replace('-', '_')}")
+        (made,) = (x for x in vars(module).values() if getattr(x, "__module__", "") == module.__name__
+                   and x.__name__.endswith("Settings"))  # fmt: skip
+        assert set(settings) <= {field.name for field in dataclasses.fields(made)}
+
+
+def test_what_is_wrong_with_the_last_evaluation_is_said_before_the_first_runs(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("ropewalk.model.lm.load_model", None)
+    for change, said in (
+        ({"attention": (f"{place}/a.txt",)}, "inside the trained window"),
+        ({"summarization": True, "set": ("summarization.source=absent.json",)}, "no file absent.json"),
+        ({"ruler": True, "set": ("ruler.tasks=[nonsense]",)}, "no RULER task"),
+    ):
+        with pytest.raises(UserError, match=said):
+            call(place, tmp_path, **change)
+    assert not list(tmp_path.iterdir())

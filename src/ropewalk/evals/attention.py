@@ -59,6 +59,11 @@ def data(settings: AttentionSettings) -> list[dict[str, Any]]:
     return describe(settings.sources)
 
 
+def check(settings: AttentionSettings, block: dict[str, Any]) -> None:
+    """Raises UserError as `geometry` does, before any evaluation runs.  block: of the model."""
+    geometry(block, settings.to)
+
+
 def run(lm: Any, settings: AttentionSettings, cells: Cells) -> dict[str, Any]:
     """Two series a chosen head, before and after interpolation; a row a distance with its score and bounds.
 

@@ -95,10 +95,10 @@ def context_row(
         sums = [total(x / ws[j].scored for x, j in zip(a, js)) for a, js, ws in zip(losses, chosen, every)]
         counts = [len(js) for js in chosen]
     else:
-        strata = [_stratum(a, b, c) for a, b, c in zip(losses, chosen, every)]
+        strata = [stratum(a, b, c) for a, b, c in zip(losses, chosen, every)]
         if sampled and settings.sample is not None and pays(settings.sample, context, settings.stride):
             known = _known(lm, texts, every, context, settings, cells)
-            strata, more = _corrected(strata, known, chosen)
+            strata, more = corrected(strata, known, chosen)
             certain, fitted = [a + b for a, b in zip(certain, more)], known[0].shape[1]
         sums = [a + s.estimate for a, s in zip(certain, strata)]
         counts = [sum(w.scored for w in ws) for ws in every]
@@ -136,7 +136,7 @@ def _known(
     return [of_windows(table, ws, settings.stride, offset) for table, ws in zip(tables, every)]
 
 
-def _corrected(
+def corrected(
     strata: Sequence[Stratum], known: Sequence[np.ndarray], chosen: Sequence[Sequence[int]]
 ) -> tuple[list[Stratum], list[float]]:
     """(the strata with what is known taken from their losses, what that is over all windows of each)."""
@@ -191,7 +191,7 @@ def _choose(
     return [[0, *(j + 1 for j in d)] for d in drawn], sampled
 
 
-def _stratum(losses: Sequence[float], kept: Sequence[int], every: Sequence[Window]) -> Stratum:
+def stratum(losses: Sequence[float], kept: Sequence[int], every: Sequence[Window]) -> Stratum:
     """A document's windows after its first."""
     return Stratum(
         loss=losses[1:],

@@ -22,7 +22,8 @@ from ..files import fingerprint, from_yaml, locked
 from ..settings import from_mapping, option, tokens, verb
 
 EXAMPLE = """ropewalk evaluate longer-model --perplexity books=test.parquet --passkey --out results
-  ropewalk evaluate original-model --passkey --target 32k --out results"""
+  ropewalk evaluate original-model --passkey --target 32k --out results
+  ropewalk evaluate model --benchmark --set 'benchmark.files=[piqa=piqa.parquet, boolq=boolq.parquet]'"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Evaluate:
     suite: Literal["paper"] | None = option(
         None, help="paper: perplexity (PG-19 and proof-pile unless given), passkey, benchmark, summarization"
     )
+    small: bool = option(False, help="few windows, keys and questions: all in minutes on two cores")
     set: tuple[str, ...] = option(
         (), help="more settings of an evaluation, such as benchmark.limit=100 ruler.samples=5"
     )
@@ -125,16 +127,18 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     lengths = Lengths(
         block["window"], block["original_window"] or block["window"], settings.target or block["window"]
     )
-    works = _changed([work for plan in EVALUATIONS for work in plan(settings, lengths)], settings.set)
+    works = [work for plan in EVALUATIONS for work in plan(settings, lengths)]
+    works = _changed(_small(works) if settings.small else works, settings.set)
     if not works:
         raise UserError("nothing to evaluate: give --perplexity FILES, --passkey or another (see -h)")
+    read = [_checked(work, block) for work in works]
     lm = _Lazy(lambda: open_model(path, device, dtype, name=name, compiled=settings.compile))
     paths, summaries = [], {}
-    for work in works:
+    for work, data in zip(works, read):
         stem = ".".join(filter(None, (_safe(name), work.name, work.tag)))
         file = Path(settings.out) / f"{stem}.json"
         with locked(file), published(settings.out):
-            result = _one(lm, block, work, file, (device, dtype, settings.seed))
+            result = _one(lm, block, work, data, file, (device, dtype, settings.seed))
         paths.append(str(file))
         summaries[file.name] = result["summary"]
     return {"results": paths, "summaries": summaries}
@@ -146,6 +150,31 @@ def _with_suite(settings: Evaluate) -> Evaluate:
         return settings
     texts = settings.perplexity or tuple(NAMED)
     return dataclasses.replace(settings, perplexity=texts, passkey=True, benchmark=True, summarization=True)
+
+
+SMALL: dict[str, dict[str, Any]] = {
+    "perplexity": {"most_windows": 24},
+    "passkey": {"distances": 8, "runs": 4, "shared_keys": True},
+    "passkey-map": {"lengths": 4, "runs": 3},
+    "position-loss": {"most_windows": 8},
+    "benchmark": {"limit": 50},
+    "ruler": {"samples": 2},
+    "summarization": {"limit": 3, "answer": 64},
+}
+"""What ``--small`` sets where the user has set nothing else: enough to see that all works, not to compare."""
+
+
+def _small(works: Sequence[Work]) -> list[Work]:
+    """The works with the settings of `SMALL` in place of the defaults."""
+
+    def less(settings: Any, wanted: dict[str, Any]) -> Any:
+        defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+        free = {key: value for key, value in wanted.items() if getattr(settings, key) == defaults[key]}
+        return dataclasses.replace(settings, **free)
+
+    return [
+        dataclasses.replace(work, settings=less(work.settings, SMALL.get(work.name, {}))) for work in works
+    ]
 
 
 def _changed(works: list[Work], changes: Sequence[str]) -> list[Work]:
@@ -168,6 +197,13 @@ def _changed(works: list[Work], changes: Sequence[str]) -> list[Work]:
     return works
 
 
+def _checked(work: Work, block: dict[str, Any]) -> list[dict[str, Any]]:
+    """The "data" blocks of a work. What is wrong with its files or settings is said now, before any runs."""
+    if hasattr(work.module, "check"):
+        work.module.check(work.settings, block)
+    return work.module.data(work.settings)
+
+
 class _Lazy:
     """A language model that is opened when the first evaluation needs it: none does when all is done."""
 
@@ -183,15 +219,15 @@ def _one(
     open_lm: Callable[[], Any],
     block: dict[str, Any],
     work: Work,
+    data: list[dict[str, Any]],
     path: Path,
     conditions: tuple[str, str, int],
 ) -> dict[str, Any]:
     """The result of one evaluation: the one that is there for the same inputs, or a new one."""
     from ..model.device import device_name
-    from ..results.cells import Cells
+    from ..results.cells import Cells, drop_cells
     from ..results.record import provenance, read_result, write_result
 
-    data = work.module.data(work.settings) if hasattr(work.module, "data") else []
     device, dtype, seed = conditions
     versions = provenance(device=device_name(device), dtype=dtype, seed=seed)
     del versions["commit"]  # a change of the documentation changes no figure
@@ -210,6 +246,7 @@ def _one(
         there = None
     if there is not None and there["provenance"].get("inputs") == mark:
         say(f"{path.name}: already done for the same model, data and settings")
+        drop_cells(path.with_name(f".{path.stem}.cells"))  # left by a kill behind the result's writing
         return there
     say(f"{work.name} of {block['name']} on {versions['device']}, {dtype}")
     cells = Cells(path.with_name(f".{path.stem}.cells"), inputs)
