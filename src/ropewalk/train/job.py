@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import console
+from ..data.interrupted import Interrupted
 from ..data.mixture import Part, open_mixture
 from ..data.text import describe
 from ..data.windows import Encode, Marks
@@ -155,6 +156,8 @@ def _identity(job: Job, block: dict[str, Any], data: list[dict[str, Any]]) -> di
         "skip_positions": layout.skip_to,
         "segments": layout.segments if layout.skip_to else 0,
     }
+    if layout.interrupted:
+        found["interrupted"] = layout.interrupted
     if layout.short_share_end is not None:
         found["short_share_end"] = layout.short_share_end
     if job.keep_at:
@@ -200,8 +203,9 @@ def _feeder(job: Job) -> Feeder:
     for part, size in zip(job.parts, sizes):
         _say_passes(part, size, plan)
     rank, ranks = world()
+    share = job.layout.interrupted
     return Feeder(
-        mixture,
+        Interrupted(mixture, share, plan.seed) if share else mixture,
         job.layout,
         micro=plan.micro,
         accumulate=plan.accumulate,
@@ -346,6 +350,7 @@ def _log(
         "packing": layout.packing,
         "short_share": layout.short_share,
         "short_share_end": layout.short_share_end,
+        "interrupted": layout.interrupted,
         "skip_positions_to": layout.skip_to or None,
         "shares": {" ".join(part.sources): part.weight for part in job.parts},
         "lora": plan.lora,
