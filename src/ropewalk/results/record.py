@@ -35,7 +35,7 @@ NUMBERS = (
     *("standard_error", "k_max", "target", "sample_low", "sample_high", "real_distance"),
 )
 """Names that stand for a number, or null, wherever a row or a summary has them."""
-LARGEST = 1e100
+LARGEST = 1e305
 """No count, loss or perplexity that we write comes near it; arithmetic with larger ones overflows."""
 KEYS: dict[str, type] = {
     "evaluation": str,
