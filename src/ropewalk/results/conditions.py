@@ -109,8 +109,15 @@ def _settings(
 def _said(value: dict[str, Any]) -> str:
     """Settings as ``sliding; stride: 256``, the name first."""
     named = [clean(value["name"])] if "name" in value else []
-    known = ((k, v) for k, v in sorted(value.items()) if k != "name" and v is not None)
+    known = ((k, _without_places(v)) for k, v in sorted(value.items()) if k != "name" and v not in (None, []))
     return "; ".join([*named, *(f"{clean(k).replace('_', ' ')}: {plain(v)}" for k, v in known)])
+
+
+def _without_places(value: Any) -> Any:
+    """A mapping of files to shares by the files' names: where they lay is nobody's business."""
+    if not isinstance(value, dict):
+        return value
+    return {" ".join(word.rpartition("/")[2] for word in str(k).split()): v for k, v in value.items()}
 
 
 def _sorted_text(value: dict[str, Any]) -> str:

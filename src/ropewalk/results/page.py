@@ -16,6 +16,7 @@ import vl_convert
 from .collection import Collection, Model
 from .commands import commands
 from .conditions import conditions
+from .overview import overview
 from .phrasing import NOT_RUN, between, count, figure, percent
 from .plots import Figure
 from .section import Section
@@ -44,18 +45,19 @@ def write_report(
     now: the section that says how far a run is, which goes first.
     """
     slots = choose(found)
-    judged = verdict(found)
+    judged, every = verdict(found), overview(found)
     shown, missing = sections(found, slots)
     shown = [now, *shown] if now else shown
     facts = conditions(found)
     stills = _draw(shown, slots, out / "figures")
-    for table in [*(t for s in shown for t in s.tables), *facts]:
+    for table in [*(t for s in shown for t in s.tables), *([every] if every else []), *facts]:
         _write(out / "tables" / f"{table.name}.csv", to_csv(table))
         _write(out / "tables" / f"{table.name}.tex", to_latex(table))
     content: dict[str, Any] = {
         "title": heading(title),
         "verdict": judged,
         "glance": glance(judged),
+        "overview": every,
         "story": found.subject.story,
         "sections": shown,
         "missing": missing,
@@ -74,6 +76,7 @@ def write_waiting(now: Section, out: Path, title: str | None, refresh: int) -> N
     slots = Slots({}, models=False)
     content = {
         **{"title": heading(title), "verdict": None, "glance": [], "sections": [now], "missing": []},
+        "overview": None,
         **{"conditions": [], "commands": [], "models": [], "more_models": 0},
     }
     _write(out / "report.html", _html(content, slots, _draw([now], slots, out / "figures"), refresh))
@@ -263,6 +266,8 @@ def _markdown(content: dict[str, Any]) -> str:
         cells = (card["name"], card["before"] or "–", card["value"], card["detail"])
         lines.append("| " + " | ".join(map(markdown_text, cells)) + " |")
     lines.append("")
+    if content["overview"]:
+        lines += [to_markdown(content["overview"]), ""]
     for section in content["sections"]:
         lines += [f"## {markdown_text(section.title)}", "", markdown_text(section.lead), ""]
         for one in section.figures:

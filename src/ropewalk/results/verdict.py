@@ -25,7 +25,7 @@ LABELS = {
     "not longer": "Not lengthened",
     "not measured": "Not measured",
 }
-LEVEL = 0.001
+LEVEL = 0.005
 """A rise of perplexity up to this share is called level."""
 COST_LIMIT = 0.5
 """Above this rise of perplexity at the old window (a share) a model is not said to read its new one."""
@@ -50,20 +50,20 @@ def verdict(found: Collection) -> dict[str, Any]:
     subject, baseline = found.subject, found.baseline
     perplexity = [p for p in (_perplexity(found, group) for group in found.of("perplexity")) if p]
     passkey = _passkey(found)
-    before = _usable(found, baseline)
+    before = usable(found, baseline)
     result: dict[str, Any] = {
         "subject": subject.label,
         "baseline": baseline.label if baseline else None,
         "usable": {
             "before": before or (None if subject.role == "original" else subject.original_window),
             "before_measured": before is not None,
-            "after": _usable(found, subject),
+            "after": usable(found, subject),
             "claimed": subject.window,
             "basis": _basis(perplexity, passkey),
         },
         "perplexity": perplexity,
         "passkey": passkey,
-        "cost": _cost(found, perplexity),
+        "cost": cost(found, subject, [p["group"] for p in perplexity]),
     }
     result["status"] = _status(result, subject)
     result["label"] = LABELS[result["status"]]
@@ -133,7 +133,7 @@ def at(rows: Sequence[dict[str, Any]], context: int | None) -> dict[str, Any] | 
     return next((row for row in rows if row["context"] == context), None)
 
 
-def _usable(found: Collection, model: Model | None) -> int | None:
+def usable(found: Collection, model: Model | None) -> int | None:
     """The smallest of what perplexity (on every group of texts) and passkey allow; None: not measured."""
     limits = []
     for group in found.of("perplexity"):
@@ -189,13 +189,12 @@ def _passkey(found: Collection) -> dict[str, Any] | None:
     }
 
 
-def _cost(found: Collection, perplexity: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Perplexity at the old window against the baseline's, on the first texts where both were measured."""
+def cost(found: Collection, model: Model, groups: Sequence[str]) -> dict[str, Any] | None:
+    """A model's perplexity at the old window against the baseline's, on the first group that both have."""
     old = found.subject.original_window
-    for group in (p["group"] for p in perplexity):
-        series = found.of("perplexity")
-        raw = next(name for name in series if clean(name) == group)
-        mine, theirs = (found.get(m, "perplexity", raw) for m in (found.subject, found.baseline))
+    for group in groups:
+        raw = next(name for name in found.of("perplexity") if clean(name) == group)
+        mine, theirs = (found.get(m, "perplexity", raw) for m in (model, found.baseline))
         if mine is None or theirs is None or mine.mark != theirs.mark:
             continue
         after, before = at(mine.rows, old), at(theirs.rows, old)
@@ -233,8 +232,8 @@ def _paired(before: Series, after: Series, context: int | None) -> tuple[float |
 
 
 def _status(result: dict[str, Any], subject: Model) -> str:
-    usable = result["usable"]
-    after, before, claimed = usable["after"], usable["before"] or 0, usable["claimed"] or 0
+    windows = result["usable"]
+    after, before, claimed = windows["after"], windows["before"] or 0, windows["claimed"] or 0
     if after is None:
         return "not measured"
     if subject.role == "original":
@@ -247,8 +246,8 @@ def _status(result: dict[str, Any], subject: Model) -> str:
 
 def _headline(result: dict[str, Any], subject: Model) -> str:
     """How far the model reads, good or bad."""
-    usable, name = result["usable"], subject.label
-    after, before, claimed = usable["after"], usable["before"], usable["claimed"]
+    windows, name = result["usable"], subject.label
+    after, before, claimed = windows["after"], windows["before"], windows["claimed"]
     if result["status"] == "not measured":
         return f"{name} was not measured: neither perplexity nor passkey results are here"
     if result["status"] == "not longer":

@@ -1,0 +1,66 @@
+"""The figures at a glance of every model on a page, side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .collection import Collection, Model
+from .phrasing import between, clean, count, figure, percent
+from .tables import Table
+from .verdict import at, cost, k_max, pooled, usable
+
+GROUPS = 2
+"""Groups of texts that have a column at most; the section on perplexity has all."""
+
+
+def overview(found: Collection) -> Table | None:
+    """Usable window, perplexity at the new window, passkey and cost at the old one; None for a single model.
+
+    Everything is measured against the verdict's baseline and at the verdict's window.
+    """
+    if len(found.models) < 2:
+        return None
+    groups = list(found.of("perplexity"))
+    shown = groups[:GROUPS]
+    target, old = found.subject.window, found.subject.original_window
+    rows, records = [], []
+    for model in found.models:
+        cells: dict[str, Any] = {"window": count(model.window), "usable": count(usable(found, model))}
+        for group in shown:
+            cells[f"perplexity at {count(target)}{_on(group, groups)}"] = _perplexity(found, model, group)
+        cells |= {"k_max": count(k_max(found.get(model, "passkey"))), "passkeys": _passkeys(found, model)}
+        change = cost(found, model, [clean(group) for group in groups]) if _other(found, model) else None
+        cells[f"change at {count(old)}"] = percent(change["share"], signed=True) if change else "–"
+        rows.append([model.label, *cells.values()])
+        records.append({"model": model.label, "model_hash": model.hash, **cells})
+    said = (
+        "Usable: the smaller of what perplexity and passkey allow. Passkeys: found of all prompts. Change: "
+        "of perplexity inside the old window against the original. –: not measured, or not under the same "
+        "conditions. Intervals are in the sections below.",
+    )
+    columns = ["model", *(list(records[0])[2:])]
+    return Table("overview", "Every model at a glance", columns, rows, records, said)
+
+
+def _on(group: str, groups: list[str]) -> str:
+    """Names the group of texts where there are several."""
+    return f" on {clean(group)}" if group and len(groups) > 1 else ""
+
+
+def _other(found: Collection, model: Model) -> bool:
+    return found.baseline is not None and model.key != found.baseline.key
+
+
+def _perplexity(found: Collection, model: Model, group: str) -> str:
+    series = found.get(model, "perplexity", group)
+    row = at(series.rows, found.subject.window) if series and not series.mark else None
+    if row is None:
+        return "–"
+    interval = between(row.get("low"), row.get("high"))
+    return figure(row["perplexity"]) + (f" ({interval})" if interval else "")
+
+
+def _passkeys(found: Collection, model: Model) -> str:
+    series = found.get(model, "passkey")
+    total = pooled(series) if series and not series.mark else None
+    return f"{count(total['right'])} of {count(total['n'])}" if total else "–"
