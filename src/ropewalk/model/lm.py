@@ -27,7 +27,7 @@ PAYS_FROM = 5e15
 
 CPU_TRUNK, GPU_TRUNK = 0.2, 0.7
 """Share of a prompt from which a beginning that was read before pays: what is read after it gets a dense
-mask, with which a GPU's attention is some three times slower than with the causal one."""
+mask, and a GPU's attention with one is reckoned (not measured) three times slower than the causal one."""
 
 
 class LanguageModel(Protocol):
