@@ -68,3 +68,12 @@ def test_commands_repeat_what_the_files_say_of_training_and_sampling():
     assert "--data books.parquet:0.9 math.parquet:0.1 --rate 0.0006" in said
     assert "--schedule linear --only q_proj norm" in said and "--warmup" not in said
     assert "--windows 120 --passkey" in said and "--stride" not in said
+
+
+def test_where_files_lay_is_not_in_the_protocols():
+    found = fake.everything()
+    log = next(one for one in found if one["evaluation"] == "training")
+    log["protocol"]["shares"] = {"/home/me/books.parquet /home/me/more.txt": 1.0}
+    table = next(t for t in conditions(gathered(found)) if t.name == "protocols")
+    assert "books.parquet more.txt" in str(table.rows)
+    assert "/home/me" not in str(table.rows) + str(table.records)

@@ -62,7 +62,7 @@ def _protocols(series: Sequence[Series]) -> Table:
         "Protocols",
         series,
         lambda s: s.evaluation,
-        lambda s: s.protocol,
+        lambda s: {key: _without_places(value) for key, value in s.protocol.items()},
         ["evaluation", "settings"],
     )
 
@@ -109,7 +109,7 @@ def _settings(
 def _said(value: dict[str, Any]) -> str:
     """Settings as ``sliding; stride: 256``, the name first."""
     named = [clean(value["name"])] if "name" in value else []
-    known = ((k, _without_places(v)) for k, v in sorted(value.items()) if k != "name" and v not in (None, []))
+    known = ((k, v) for k, v in sorted(value.items()) if k != "name" and v not in (None, []))
     return "; ".join([*named, *(f"{clean(k).replace('_', ' ')}: {plain(v)}" for k, v in known)])
 
 

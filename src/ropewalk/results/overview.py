@@ -25,26 +25,22 @@ def overview(found: Collection) -> Table | None:
     target, old = found.subject.window, found.subject.original_window
     rows, records = [], []
     for model in found.models:
-        cells: dict[str, Any] = {"window": count(model.window), "usable": count(usable(found, model))}
+        cells: dict[str, Any] = {"usable": count(usable(found, model))}
         for group in shown:
-            cells[f"perplexity at {count(target)}{_on(group, groups)}"] = _perplexity(found, model, group)
+            name = clean(group) if len(groups) > 1 and group else "perplexity"
+            cells[f"{name} at {count(target)}"] = _perplexity(found, model, group)
         cells |= {"k_max": count(k_max(found.get(model, "passkey"))), "passkeys": _passkeys(found, model)}
         change = cost(found, model, [clean(group) for group in groups]) if _other(found, model) else None
         cells[f"change at {count(old)}"] = percent(change["share"], signed=True) if change else "–"
         rows.append([model.label, *cells.values()])
         records.append({"model": model.label, "model_hash": model.hash, **cells})
     said = (
-        "Usable: the smaller of what perplexity and passkey allow. Passkeys: found of all prompts. Change: "
-        "of perplexity inside the old window against the original. –: not measured, or not under the same "
-        "conditions. Intervals are in the sections below.",
+        "Usable: the smaller of what perplexity and passkey allow, tokens. Texts: perplexity with its 95 % "
+        "interval. Passkeys: found of all prompts. Change: of perplexity inside the old window against the "
+        "original. –: not measured, or not under the same conditions.",
     )
     columns = ["model", *(list(records[0])[2:])]
     return Table("overview", "Every model at a glance", columns, rows, records, said)
-
-
-def _on(group: str, groups: list[str]) -> str:
-    """Names the group of texts where there are several."""
-    return f" on {clean(group)}" if group and len(groups) > 1 else ""
 
 
 def _other(found: Collection, model: Model) -> bool:
