@@ -36,7 +36,6 @@ from training_lora import few_layers, lora_step
 
 from ropewalk.model.load import load_model, read_config
 from ropewalk.model.shape import Shape, shape_of
-from ropewalk.train.loss import rows_per_chunk
 from ropewalk.train.operations import operations
 
 SMALL = ("compiled layers and loss", "micro-batch of one row", "compiled, bf16 weights + float32")
@@ -204,7 +203,7 @@ def main() -> None:
         deadline = time.monotonic() + args.budget
 
         def save(row: dict[str, Any], length: int) -> None:
-            rows.append({**row, "window": length, "rows_of_logits": rows_per_chunk(shape.vocab)})
+            rows.append({**row, "window": length})
             complete(rows, shape, args.tokens, rates)
             write(args.out, conditions, rows, "training")
             print(f"{length:,} {row['way']}: {row['step_s']:.3f} s, {row['peak_gb']:.1f} GB", flush=True)

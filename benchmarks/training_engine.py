@@ -14,10 +14,12 @@ from training_ways import RATE, WARMUP, forget, memory, now
 
 from ropewalk.data.windows import Window
 from ropewalk.model.load import read_config
+from ropewalk.model.shape import shape_of
 from ropewalk.model.weights import count_parameters
 from ropewalk.train.engine import Plan, train
 from ropewalk.train.feeding import Feeder, Layout
 from ropewalk.train.keeping import Keeper
+from ropewalk.train.loss import rows_per_chunk
 from ropewalk.train.memory import choose
 
 
@@ -105,6 +107,9 @@ def engine_row(
         "graphs": 0,
         "kernel": outcome.attention,
         "recompute": recompute,
+        "compiled": False,
+        "weights": "float32",
+        "rows_of_logits": rows_per_chunk(shape_of(read_config(path)).vocab),
     }
 
 

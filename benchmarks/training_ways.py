@@ -280,6 +280,11 @@ def measure(
         "step_s_all": spent,
         **peak,
         "losses": kept,
+        "recompute": way.recompute,
+        "compiled": way.compiled,
+        "weights": way.weights,
+        "kernel": way.kernel,
+        "rows_of_logits": loss_of.rows,
         "graphs": graphs,
         **where,
     }

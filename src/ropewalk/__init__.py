@@ -16,7 +16,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 
-_VERBS = ("demo", "run", "extend", "finetune", "evaluate", "sweep", "doctor", "report", "export", "ask")
+_VERBS = ("demo", "run", "plan", "extend", "finetune", "evaluate", "sweep", "doctor", "report")
+_VERBS += ("export", "ask")
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from .settings import parse_arguments
 VERBS = {
     "demo": "the whole way on the embedded model, on this machine, in minutes",
     "run": "walk a recipe: extend, fine-tune, evaluate, report; skips what is done",
+    "plan": "memory, time and tokens of a fine-tuning before a GPU is rented",
     "extend": "checkpoint of window L -> checkpoint of window L' (config only, same weights)",
     "finetune": "short training at the new window",
     "evaluate": "perplexity, passkey and more of one checkpoint -> results",
@@ -51,6 +52,10 @@ STARVED = {
 """What the system can refuse to a user, and the cure; any other OSError is ours and keeps its traceback."""
 
 
+LONGEST_LINE = 1500
+"""Characters of a complaint: what a file holds may be as long as it likes."""
+
+
 def usage() -> str:
     """The page that `ropewalk -h` prints."""
     lines = [
@@ -75,7 +80,8 @@ def usage() -> str:
 
 def printable(text: str) -> str:
     """Text as one line in which nothing commands the terminal, whatever the file it came from holds."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+    return line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + "…"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UserError
 from .config import as_read
+from .quiet import quiet
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,25 @@ def shape_from(read: dict[str, Any]) -> Shape:
         experts=experts,
         active=(_first(read, "num_experts_per_tok", "top_k_experts") or 1) if experts > 1 else 1,
     )
+
+
+def empty_model(config: dict[str, Any]) -> Any:
+    """The language model that a parsed config.json describes, without weights (on the meta device).
+
+    Raises UserError when transformers cannot lay it out.
+    """
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    as_read(config)
+    with quiet():
+        try:
+            built = CONFIG_MAPPING[str(config["model_type"])].from_dict(copy.deepcopy(config))
+            with torch.device("meta"):
+                return AutoModelForCausalLM.from_config(built)
+        except Exception as error:  # model classes raise whatever they like
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(f"transformers cannot lay out this model from its config: {reason}") from None
 
 
 def _first(read: dict[str, Any], *names: str) -> int | None:

@@ -44,6 +44,7 @@ class Load:
     shards: ranks that weights, gradients and optimizer state are spread over.
     copies: ranks with the same weights, whose gradients are summed.
     tile: tokens at once in the feed-forward part, 0 for all.   offload: are layers' inputs kept on the host?
+    logits: rows of logits at once, 0 for the loss's own choice.
     """
 
     parameters: int
@@ -56,6 +57,7 @@ class Load:
     copies: int = 1
     tile: int = 0
     offload: bool = False
+    logits: int = 0
 
     @property
     def frozen(self) -> bool:
@@ -66,6 +68,10 @@ class Load:
     def tokens(self) -> int:
         """In a micro-batch."""
         return self.rows * self.length
+
+    def rows_of_logits(self, shape: Shape) -> int:
+        """At once in the loss."""
+        return min(self.tokens, self.logits or rows_per_chunk(shape.vocab))
 
     @property
     def state_width(self) -> int:
@@ -119,8 +125,7 @@ def parts(shape: Shape, load: Load) -> dict[str, int]:
         whole = rest * tokens + forward * load.tile + 2 * stream
         gradients = max(20 * shape.hidden * tokens, layer_gradients(shape, load) * load.tile) + stream
     final = (2 * load.state_width if load.state_width == 4 else 6) * shape.hidden * tokens
-    chunk = min(tokens, rows_per_chunk(shape.vocab))
-    loss = LOGIT_BYTES * chunk * shape.vocab + 2 * stream
+    loss = LOGIT_BYTES * load.rows_of_logits(shape) * shape.vocab + 2 * stream
     if not load.frozen:
         loss += 2 * shape.head_weights
     casts = found.pop("16-bit copies of weights")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from ..model.shape import Shape
 from .cards import HALF, MOVED, PRODUCTS, Card
-from .loss import rows_per_chunk
 from .memory import Load
 from .operations import Operations, operations
 
@@ -49,7 +48,7 @@ class Pace:
 
 def work(shape: Shape, load: Load, window: int) -> Operations:
     """Operations of one token in ``window`` tokens under this load."""
-    twice = rows_per_chunk(shape.vocab) < load.tokens
+    twice = load.rows_of_logits(shape) < load.tokens
     return operations(shape, window, frozen=load.frozen, recompute=load.recompute, head_twice=twice)
 
 
@@ -61,7 +60,7 @@ def pace(shape: Shape, load: Load, card: Card, *, window: int, tokens: float) ->
     layer = sum(c * w for c, w in zip(both, widths))
     if load.recompute:
         layer += sum(c * w for c, w in zip(forward, widths))
-    twice = rows_per_chunk(shape.vocab) < load.tokens
+    twice = load.rows_of_logits(shape) < load.tokens
     moved = shape.layers * layer + (LOGIT_TWICE if twice else LOGIT_ONCE) * shape.vocab
     rate, bandwidth = card.tflops * 1e12, card.bandwidth * 1e9 * MOVED
     return Pace(
