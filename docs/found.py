@@ -53,7 +53,7 @@ class Found:
         to = self.model["window"] if method != "dynamic" else self.model["original_window"] * k
         k = to / self.model["original_window"]
         name = re.sub(rf"^{re.escape(self.base)}-(pi|direct|yarn|ntk|dynamic)", "", self.model["name"])
-        more = re.sub(r"-step-\d+$|-\d+$", "", name).strip("-").replace("-", " ")
+        more = re.sub(r"(-\d+)?(-step-\d+)?$", "", name).strip("-").replace("-", " ")
         return f"{METHODS.get(method, method)} ×{k:g}" + (f", {more}" if more else "")
 
     @property
