@@ -22,7 +22,7 @@ from .plots import Figure
 from .section import Section
 from .sections import sections
 from .style import GLYPHS, THEMES, Slots, choose, css_variables
-from .tables import Table, clean_line, markdown_text, to_csv, to_latex, to_markdown
+from .tables import Table, clean_line, markdown_text, to_latex, to_markdown
 from .verdict import sureness, verdict
 
 VEGA_LITE = "6.4"
@@ -51,7 +51,7 @@ def write_report(
     facts = conditions(found)
     stills = _draw(shown, slots, out / "figures")
     for table in [*(t for s in shown for t in s.tables), *([every] if every else []), *facts]:
-        _write(out / "tables" / f"{table.name}.csv", to_csv(table))
+        _write(out / "tables" / f"{table.name}.csv", table.csv)
         _write(out / "tables" / f"{table.name}.tex", to_latex(table))
     content: dict[str, Any] = {
         "title": heading(title),
@@ -252,7 +252,7 @@ def _digest(script: str) -> str:
 
 def _csv_address(table: Table) -> str:
     """Where the page's download button points: into the page itself, or for large tables at the file."""
-    text = to_csv(table).encode()
+    text = table.csv.encode()
     if len(text) > INLINE_CSV:
         return f"tables/{table.name}.csv"
     return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text).decode()

@@ -150,8 +150,8 @@ def show(result: dict[str, Any]) -> None:
             ]
         )
     ends = [f"{_short(a)}-{_short(b)}" for a, b in places]
-    columns = ["best first", "perplexity", *ends, *(f"keys {_short(n)}" for n in lengths)]
-    table(f"{result['model']['name']} to {summary['target']:,} tokens, untrained", columns, lines)
+    columns = ["best first", "all", *ends, *(f"keys\n{_short(n)}" for n in lengths)]
+    table(f"{result['model']['name']} to {summary['target']:,} tokens, untrained: perplexity by position", columns, lines)
 
 
 def _figure(value: float) -> str:
