@@ -16,8 +16,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 
-_VERBS = ("demo", "run", "plan", "extend", "finetune", "evaluate", "sweep", "doctor", "report")
-_VERBS += ("export", "ask")
+_MAKING = ("demo", "run", "plan", "extend", "finetune", "export")
+_VERBS = (*_MAKING, "evaluate", "sweep", "doctor", "report", "ask")
 
 
 def __getattr__(name: str) -> Any:
