@@ -158,6 +158,8 @@ def at_window(path: Path, args: argparse.Namespace, length: int, rates: tuple[fl
     found = [first]
     variants: list[tuple[str, dict[str, Any]]] = [("ours, torch's kernel", {"kernel": "torch"})]
     variants += [("ours, measured kernel", {"kernel": None}), ("ours, compiled", {"compiled": True})]
+    if args.search:
+        variants.append(("ours, searched", {"compiled": True, "search": True}))
     for name, more in variants:
         lm = TransformersLM(path, args.device, args.dtype, **{"compiled": False, **more})
         lm.ready()
@@ -211,6 +213,7 @@ def main() -> None:
     parser.add_argument("--windows", nargs="+", type=int, default=[8192, 32768])
     parser.add_argument("--tokens", type=int, default=1 << 21, help="tokens of windows to read, ours")
     parser.add_argument("--ordinary", type=int, default=1 << 20, help="tokens to read the ordinary way")
+    parser.add_argument("--search", action="store_true", help="also compiled with a search of kernels")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/perplexity"))

@@ -69,6 +69,7 @@ class TransformersLM:
 
     device: "cpu", "cuda", "cuda:1".  dtype: of the weights; losses are float32 always.
     compiled: torch.compile the decoder layers for scoring; None leaves it to `prepare`.
+    search: when compiling, let torch try its matrix products against one another (minutes).
     kernel: an attention kernel of `attention.KERNELS`, "torch" for torch's choice, None to measure.
     """
 
@@ -81,6 +82,7 @@ class TransformersLM:
         name: str | None = None,
         compiled: bool | None = None,
         kernel: str | None = None,
+        search: bool = False,
     ) -> None:
         self.tokenizer = load_tokenizer(path)
         self.block = model_block(path, name)
@@ -91,6 +93,7 @@ class TransformersLM:
         self.kernels: dict[int, str] = {}
         self._fixed_kernel, self.compiled = kernel, bool(compiled)
         self._wanted = compiled
+        self._mode = "max-autotune-no-cudagraphs" if search else None
         self.alone = True  # does no other thread choose kernels? torch's choice is one for the process
         self._limits: dict[tuple[str, int], int] = {}
 
@@ -136,7 +139,7 @@ class TransformersLM:
         """
         self.ready()
         for layer in getattr(self.model.base_model, "layers", [self.model.base_model]):
-            layer.compile(dynamic=False)
+            layer.compile(dynamic=False, mode=self._mode)
         return True
 
     @contextlib.contextmanager
