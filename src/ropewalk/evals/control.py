@@ -26,8 +26,9 @@ STRIDES = 4
 def pays(share: float, context: int, stride: int) -> bool:
     """Is the pass worth its price beside a sample of ``share`` of the windows?
 
-    It divides the sampling variance by 15 to 25; so a sample that costs less than an eighth of the pass
-    should rather be made larger, and at short contexts reading all windows costs little more.
+    It divided the sampling variance by 12 to 22 on three books (the embedded model, windows of 512, passes of
+    256 and 512 tokens); so a sample that costs less than an eighth of the pass should rather be made larger,
+    and at short contexts reading all windows costs little more.
     """
     return context >= 2 * STRIDES * stride and share * context / stride >= 1 / 8
 
