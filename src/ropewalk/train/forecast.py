@@ -184,13 +184,13 @@ def refusal(shape: Shape, load: Load, memory: int) -> str | None:
     if length:
         found.append(f"--window {length}")
     adapters = replace(least, trained=load.parameters // 100)
-    if not load.frozen and fits(shape, adapters, memory):
+    if not load.frozen and need(shape, adapters) + RESERVE <= memory:
         found.append("--lora")
     found.append("more GPUs")
     return (
         f"a window of {load.length:,} tokens needs {gb(wanted)} on one device, with one sequence at once and "
         f"activations computed twice, and {gb(memory)} are free; what would fit: {', '.join(found)} "
-        "(`ropewalk plan` has the sum)"
+        "(`ropewalk plan` has the sum; --micro-batch 1 tries it all the same)"
     )
 
 

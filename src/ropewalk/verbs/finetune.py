@@ -305,7 +305,9 @@ def _room(
 
     from ..model.config import as_read, text_part
     from ..model.load import read_config
-    from ..train.memory import choose
+    from ..model.shape import shape_from
+    from ..train.forecast import refusal
+    from ..train.memory import Load, choose
     from ..train.ranks import world
     from ..train.spread import choose_spread
 
@@ -344,4 +346,15 @@ def _room(
     micro = settings.micro_batch or micro
     if batch // shares % micro:
         raise UserError(f"batch {batch} does not divide by {shares} × micro_batch {micro}")
+    if memory is not None and not settings.only and settings.micro_batch is None:
+        load = Load(
+            parameters=parameters,
+            trained=trained,
+            length=-(-length // spread.context),
+            dtype=settings.dtype or "bf16",
+            shards=parts,
+        )
+        reason = refusal(shape_from(config), load, memory)
+        if reason is not None:
+            raise UserError(reason)
     return spread, micro, recompute

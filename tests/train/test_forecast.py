@@ -1,0 +1,78 @@
+"""Spreads over cards, and the refusal of a window that cannot fit, with what would."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tiny_llama import write_tiny_model
+
+from ropewalk.errors import UserError
+from ropewalk.model.shape import Shape
+from ropewalk.train.cards import find_card
+from ropewalk.train.forecast import (
+    Question,
+    chosen,
+    cures,
+    fewest_cards,
+    longest_window,
+    refusal,
+    way,
+    ways,
+)
+from ropewalk.train.memory import Load, need
+from ropewalk.verbs.finetune import Finetune, _room
+
+LLAMA = Shape(4096, 32, 11008, 32, 32, 128, 32000, False, 4096)
+FULL = Load(6_738_415_616, 6_738_415_616, 8192)
+ASKED = Question(LLAMA, FULL.parameters, 8_388_608, 32_768, 64, 100, find_card("H100"))
+
+
+def test_the_fewest_cards_fit_and_half_of_them_do_not():
+    for lora in (False, True):
+        cards = fewest_cards(replace(ASKED, window=131_072), lora)
+        assert cards > 1
+        for number, fits in ((cards, True), (cards // 2, False)):
+            asked = replace(ASKED, window=131_072, cards=number)
+            assert way(asked, lora=lora, recompute=True).fits == fits
+
+
+def test_cards_hold_copies_where_these_fit_then_parts_then_parts_of_windows():
+    spreads = []
+    for lora, cards, window in ((True, 2, 32_768), (False, 4, 32_768), (True, 8, 262_144)):
+        spreads.append(way(replace(ASKED, cards=cards, window=window), lora=lora, recompute=True).spread)
+    assert spreads[:2] == ["whole copies", "parts of the weights"]
+    assert spreads[2].startswith("parts of the weights, windows over")
+
+
+def test_every_cure_is_one():
+    found = ways(ASKED)
+    assert not chosen(found, False).fits
+    said = cures(ASKED, False)
+    assert any("--lora" in one for one in said) and chosen(found, True).fits
+    length = longest_window(ASKED, True)
+    assert way(replace(ASKED, window=length), lora=True, recompute=True).fits
+
+
+def test_a_refusal_names_what_would_fit_and_nothing_that_fits_is_refused():
+    memory = 80 << 30
+    reason = refusal(LLAMA, FULL, memory)
+    assert reason is not None and "--lora" in reason and "8,192 tokens" in reason and "GB" in reason
+    adapters = replace(FULL, trained=8_388_608)
+    assert refusal(LLAMA, adapters, memory) is None
+    assert refusal(LLAMA, FULL, need(LLAMA, replace(FULL, recompute=True)) + (1 << 30)) is None
+    far = refusal(LLAMA, replace(adapters, length=1 << 20), memory)
+    assert far is not None and "--window" in far and "--lora" not in far
+
+
+def test_finetune_says_so_before_weights_load(tmp_path, monkeypatch):
+    """On a GPU with 2 GB free a window of a million tokens is refused, and --micro-batch 1 tries it."""
+    import torch
+
+    path = write_tiny_model(tmp_path / "tiny")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2_000_000_000, 2_000_000_000))
+    settings = Finetune(model=str(path), out="out", data=("stdlib",))
+    with pytest.raises(UserError, match=r"a window of 1,048,576 tokens needs .* what would fit: --window"):
+        _room(settings, path, 10_000, 1 << 20, 1, "cuda")
+    assert _room(replace(settings, micro_batch=1), path, 10_000, 1 << 20, 1, "cuda")[1:] == (1, True)
+    assert _room(settings, path, 10_000, 64, 4, "cuda")[1:] == (4, False)
