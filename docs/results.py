@@ -385,7 +385,7 @@ def _not_run(found: list[Found]) -> str:
 
 NEVER = (
     "Table 5, Race-M and Race-H for any of our models: no data at hand",
-    "PG-19 and proof-pile themselves; `--perplexity pg19 proof-pile` reads them from the Hub",
+    "PG-19 and proof-pile themselves: [llama.yaml](../recipes/paper/llama.yaml) says where they are",
     "The paper's own models, LLaMA 7B to 65B: recipes in [recipes/paper](../recipes/paper)",
     "Several seeds of one training: every row is one training, seed 0",
 )

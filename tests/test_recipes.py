@@ -57,6 +57,20 @@ def test_the_papers_runs_have_its_rates_batches_and_steps():
         assert [arm.finetune["steps"] for arm in direct] == ([10000] if window == 8 and size != "65b" else [])
 
 
+@pytest.mark.parametrize(("size", "window"), sorted(PAPER))
+def test_the_papers_runs_are_planned_on_the_papers_cards(size, window):
+    """32 A100s for batch 64, 128 for batch 128; 7B and 13B fit, the larger ones by what the plan says."""
+    recipe = read_recipe(Run(recipe=PAPER[size, window]))
+    batch = recipe.finetune["batch"]
+    cards = {"card": "a100", "gpus": 32 if batch == 64 else 128}
+    made = ropewalk.plan(f"llama-{size}", to=recipe.to, batch=batch, steps=recipe.finetune["steps"], **cards)
+    assert made["parameters"] == pytest.approx(
+        {"7b": 6.7e9, "13b": 13e9, "33b": 32.5e9, "65b": 65e9}[size], 0.01
+    )
+    assert made["tokens"] == 1000 * batch * recipe.to
+    assert made["fits"] or (size in ("33b", "65b") and made["what_would_fit"])
+
+
 def test_the_papers_run_walks_on_a_model_of_its_shape_scaled_down(llama, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("".join(f"Line {i} says {i * 7919 % 1000}.\n" for i in range(700)))
