@@ -77,10 +77,12 @@ class TextFile:
     def blocks(self) -> Iterator[list[Document]]:
         with open(self.path, "rb") as stream:
             if self.path.stat().st_size <= 4 * BLOCK:
-                data = stream.read()
-                if b"\0" in data[:4096]:
+                if b"\0" in stream.read(4096):
                     raise UserError(f"{self.path} is binary, not text; give one of {', '.join(KINDS)}")
-                yield [Document(self.name, _decode(data))]
+                stream.seek(0)
+                yield [
+                    Document(self.name, _decode(stream.read()))
+                ]  # the bytes are let go before the text is used
                 return
             part = 0
             while data := stream.read(PART):

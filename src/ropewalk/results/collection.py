@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class Series:
         """The model's name with the mark of what cannot be compared."""
         return self.model.label + (f" {self.mark}" if self.mark else "")
 
-    @property
+    @cached_property
     def conditions(self) -> str:
         """Equal for two series whose figures may stand side by side."""
         protocol = {k: v for k, v in self.protocol.items() if k not in _PER_RUN}
@@ -141,19 +142,29 @@ class Collection:
     baseline: Model | None
 
     def of(self, evaluation: str) -> dict[str, list[Series]]:
-        """Series of one evaluation by group of texts."""
-        found: dict[str, list[Series]] = {}
+        """Series of one evaluation by group of texts; not to be changed."""
+        return self._by_evaluation.get(evaluation, {})
+
+    @cached_property
+    def _by_evaluation(self) -> dict[str, dict[str, list[Series]]]:
+        found: dict[str, dict[str, list[Series]]] = {}
         for one in self.series:
-            if one.evaluation == evaluation:
-                found.setdefault(one.group, []).append(one)
+            found.setdefault(one.evaluation, {}).setdefault(one.group, []).append(one)
         return found
 
     def get(self, model: Model | None, evaluation: str, group: str = "") -> Series | None:
         """A model's series, comparable with the reference if there is such a one."""
         if model is None:
             return None
-        mine = [s for s in self.of(evaluation).get(group, ()) if s.model.key == model.key]
+        mine = self._by_model.get((evaluation, group, model.key), ())
         return min(mine, key=lambda s: bool(s.mark), default=None)
+
+    @cached_property
+    def _by_model(self) -> dict[tuple[str, str, str], list[Series]]:
+        found: dict[tuple[str, str, str], list[Series]] = {}
+        for one in self.series:
+            found.setdefault((one.evaluation, one.group, one.model.key), []).append(one)
+        return found
 
     def others(self) -> list[str]:
         """Evaluations found that the report has no section for."""

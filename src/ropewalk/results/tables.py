@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from .phrasing import clean
@@ -34,6 +35,11 @@ class Table:
     def shown(self) -> Sequence[Sequence[str]]:
         """The rows that are shown."""
         return self.rows[:SHOWN]
+
+    @cached_property
+    def csv(self) -> str:
+        """All records as CSV: for the file and for the page's button."""
+        return to_csv(self)
 
     @property
     def hidden(self) -> int:
