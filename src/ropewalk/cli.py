@@ -30,7 +30,7 @@ VERBS = {
 
 EXIT_CODES = {
     0: "done",
-    1: "finished with findings (`doctor`; `plan`: it does not fit), or a fault of ropewalk's own, which leaves its traceback",
+    1: "finished with findings (`doctor`; `plan`: it does not fit), or a fault of our own with its traceback",
     2: "bad input or a refusal of the system, said in one line; nothing half-written is left",
     130: "interrupted (Ctrl-C); the same command goes on from there",
     143: "ended from outside (SIGTERM) during a training, which was saved; the same command goes on",
