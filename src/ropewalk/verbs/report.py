@@ -29,6 +29,9 @@ class Report:
     results: tuple[str, ...] = option(help="results files, or directories of them", positional=True)
     out: Path = option(help="directory of the report; replaced as a whole")
     title: str | None = option(None, help="title of the page (default: a general one)")
+    card: tuple[str, ...] = option(
+        (), help="also put the results into the model cards of these checkpoints, where they are theirs"
+    )
     watch: bool = option(False, help="keep going: make the report anew as results appear")
     every: int = option(5, help="with --watch: seconds between two looks")
 
@@ -50,6 +53,7 @@ def _make(settings: Report, refresh: int | None, board: dict[str, Any] | None = 
 
     board: how far a run is, shown first; with it, a page is written also where there are no results yet.
     """
+    from ..results.card import add_results
     from ..results.collection import collect
     from ..results.live_section import live
     from ..results.page import write_report, write_waiting
@@ -66,6 +70,10 @@ def _make(settings: Report, refresh: int | None, board: dict[str, Any] | None = 
             write_waiting(now, beside, settings.title, settings.every)
         record = {"verb": "report", "settings": to_record(settings), "verdict": verdict}
         write_record(beside, {**record, "fingerprint": fingerprint(record)})
+    if found is not None and refresh is None:
+        for directory in settings.card:
+            if add_results(Path(directory), found):
+                console.say(f"results put into the model card of {directory}")
     return {"verdict": verdict, "files": len(paths)}
 
 

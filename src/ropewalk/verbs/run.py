@@ -330,7 +330,10 @@ def _report(recipe: Recipe, out: Path) -> Step:
         logs = sorted(str(path) for path in (out / "checkpoints").glob("*/training.json"))
         title = recipe.report.get("title") or f"{recipe.name}: a window of {recipe.to:,} tokens"
         return report(
-            **{**recipe.report, "title": title}, results=(str(out / "results"), *logs), out=out / "report"
+            **{**recipe.report, "title": title},
+            results=(str(out / "results"), *logs),
+            out=out / "report",
+            card=tuple(str(Path(log).parent) for log in logs),
         )
 
     return Step("report", call)
