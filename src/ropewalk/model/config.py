@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 from .quiet import quiet
-from .sane import check_lengths, check_parameters, check_sizes
+from .sane import check_lengths, check_parameters, check_sizes, shown
 
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
 """The rope types that ropewalk reads; all are transformers' own."""
@@ -105,7 +105,7 @@ def as_read(config: dict[str, Any]) -> dict[str, Any]:
         kind = parameters.get("rope_type", parameters.get("type", "default"))
         if kind not in (*ROPE_TYPES, "mrope", "axial", "su"):
             raise UserError(
-                f"config.json has rope type {kind!r}, which is none of {', '.join(ROPE_TYPES)}: "
+                f"config.json has rope type {shown(kind)}, which is none of {', '.join(ROPE_TYPES)}: "
                 "its scaling is not known here"
             )
         check_parameters({"": parameters})
@@ -116,7 +116,7 @@ def as_read(config: dict[str, Any]) -> dict[str, Any]:
             found: dict[str, Any] = text.to_dict()
         except Exception as error:  # configuration classes raise whatever they like on bad values
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"transformers refuses this config.json: {reason}") from None
+            raise UserError(f"transformers refuses this config.json: {reason[:300]}") from None
     found.setdefault("model_type", text.model_type)
     for name in ("max_position_embeddings", "hidden_size", "num_attention_heads"):
         if name not in found:  # some families store these under names of their own
@@ -167,7 +167,7 @@ def read_state(config: dict[str, Any]) -> RopeState:
     stated = read.get("max_position_embeddings")
     if not isinstance(stated, int) or stated < 2:
         raise UserError(
-            f"family {family}: config.json states no window (max_position_embeddings is {stated!r})"
+            f"family {family}: config.json states no window (max_position_embeddings is {shown(stated)})"
         )
     method, factor, window, original = _scaling(parameters, stated)
     attention = parameters.get("attention_factor")
@@ -217,7 +217,7 @@ def _rope_dicts(config: dict[str, Any]) -> list[dict[str, Any]]:
         if isinstance(value, dict):
             found.extend(split_layers(value).values())
         elif value is not None:
-            raise UserError(f"config.json has {key} {value!r}; it must be a mapping")
+            raise UserError(f"config.json has {key} {shown(value)}; it must be a mapping")
     return found
 
 

@@ -69,7 +69,8 @@ def gguf_config(path: Path, meta: dict[str, Any], reader: Any) -> dict[str, Any]
         except Exception as error:  # the reader raises whatever its architecture's table lacks
             reason = " ".join(str(error).split())[:160]
             raise UserError(
-                f"GGUF architecture {architecture!r} cannot be read by transformers {__version__}: {reason}"
+                f"GGUF architecture {architecture[:60]!r} cannot be read by transformers {__version__}: "
+                f"{reason}"
             ) from None
     raw = {k: _shortest(v) for k, v in json.loads(config.to_json_string()).items() if not k.startswith("_")}
     classes = _causal_class(str(raw.get("model_type")))
@@ -82,7 +83,7 @@ def gguf_config(path: Path, meta: dict[str, Any], reader: Any) -> dict[str, Any]
     elif scaling:
         raise UserError(
             f"{path} asks for {scaling['rope_type']} scaling of its positions, which cannot be written for "
-            f"architecture {architecture!r}; start from the model's safetensors instead"
+            f"architecture {architecture[:60]!r}; start from the model's safetensors instead"
         )
     return raw
 
@@ -119,7 +120,8 @@ def rope_scaling(architecture: str, meta: dict[str, Any], reader: Any) -> dict[s
         stated = f"{key}.original_context_length" in meta
         found["original_max_position_embeddings"] = original if stated else round(window / factor)
         return found
-    raise UserError(f"GGUF rope scaling type {kind!r} is not known here; known: none, linear, yarn, longrope")
+    said = str(kind)[:60]
+    raise UserError(f"GGUF rope scaling type {said!r} is not known here; known: none, linear, yarn, longrope")
 
 
 def _table(short: list[float], long: list[float], factor: float, original: int) -> dict[str, Any]:

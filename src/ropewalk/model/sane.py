@@ -41,7 +41,7 @@ def check_sizes(config: dict[str, Any]) -> None:
                 limit = MOST_TOKENS if "dim" in str(name) or "size" in str(name) else limit
                 if abs(value) > limit:
                     raise UserError(
-                        f"config.json has {str(name)[:60]} {_shown(value)}, and no model has more than "
+                        f"config.json has {str(name)[:60]} {shown(value)}, and no model has more than "
                         f"{limit:,}; copy the model's own config.json again"
                     )
 
@@ -55,21 +55,21 @@ def check_parameters(layers: dict[str, dict[str, Any]]) -> None:
             if name == "rope_theta" and name in own and value is None:
                 raise UserError(f"{where} {name} is null; it must be a number above 0, such as 10000")
             if value is not None and not (_is_number(value) and value > 0):
-                raise UserError(f"{where} {name} is {_shown(value)}; it must be a number above 0")
+                raise UserError(f"{where} {name} is {shown(value)}; it must be a number above 0")
         share = own.get("partial_rotary_factor")
         if share is not None and not (_is_number(share) and 0 <= share <= 1):
-            raise UserError(f"{where} partial_rotary_factor is {_shown(share)}; it must be from 0 to 1")
+            raise UserError(f"{where} partial_rotary_factor is {shown(share)}; it must be from 0 to 1")
         if own.get("rope_type", "default") != "default" and own.get("factor") is not None:
             _check_factor(own["factor"])
         for name in NUMBERS:
             if own.get(name) is not None and not _is_number(own[name]):
-                raise UserError(f"{where} {name} is {_shown(own[name])}; it must be a number")
+                raise UserError(f"{where} {name} is {shown(own[name])}; it must be a number")
         for name in LISTS:
             values = own.get(name)
             if values is not None and not (
                 isinstance(values, list) and values and all(_is_number(v) and v > 0 for v in values)
             ):
-                raise UserError(f"{where} {name} is {_shown(values)}; it must be a list of numbers above 0")
+                raise UserError(f"{where} {name} is {shown(values)}; it must be a list of numbers above 0")
 
 
 def check_lengths(layers: dict[str, dict[str, Any]], head_dims: dict[str, int]) -> None:
@@ -87,7 +87,7 @@ def check_lengths(layers: dict[str, dict[str, Any]], head_dims: dict[str, int]) 
 
 def _check_factor(factor: Any) -> None:
     if not _is_number(factor) or factor < 1:
-        raise UserError(f"config.json has rope factor {_shown(factor)}; it must be a number of at least 1")
+        raise UserError(f"config.json has rope factor {shown(factor)}; it must be a number of at least 1")
 
 
 def _is_number(value: Any) -> bool:
@@ -97,7 +97,7 @@ def _is_number(value: Any) -> bool:
     return abs(value) < 2**1000 and math.isfinite(value)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as part of a line: its first characters."""
     if isinstance(value, int) and abs(value) > 10**30:
         return f"a number of {int(abs(value).bit_length() * 0.30103) + 1:,} digits"

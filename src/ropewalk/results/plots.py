@@ -91,7 +91,7 @@ def _decades(low: float, high: float) -> list[float]:
     """1, 2 and 5 times the powers of ten between two values; only 1 where there would be many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if high / low < 2000 else (1,)
-    return [m * 10**p for p in powers for m in steps if low <= m * 10**p <= high]
+    return [m * 10.0**p for p in powers for m in steps if low <= m * 10.0**p <= high]
 
 
 def position_loss(

@@ -67,7 +67,7 @@ def read_result(path: Path | str) -> dict[str, Any]:
         raise UserError(f"{path} is not a ropewalk results file (no schema in it)")
     if found["schema"] != SCHEMA:
         raise UserError(
-            f"results file {path} has schema {found['schema']!r}; this version reads {SCHEMA}: "
+            f"results file {path} has schema {str(found['schema'])[:40]}; this version reads {SCHEMA}: "
             "run the evaluation again, or use the version that wrote it"
         )
     for key, kind in KEYS.items():
