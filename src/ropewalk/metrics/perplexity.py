@@ -6,11 +6,10 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
-from .intervals import CONFIDENCE
+from .intervals import CONFIDENCE, student_quantile
 
 
 def perplexity(loss: float) -> float:
@@ -92,7 +91,8 @@ def sampled_interval(
     if fitted and freedom > fitted:
         variance *= freedom / (freedom - fitted)
     mean = (sure + math.fsum(s.estimate for s in strata)) / tokens
-    half = NormalDist().inv_cdf(0.5 + confidence / 2) * math.sqrt(variance) / tokens
+    quantile = student_quantile(0.5 + confidence / 2, max(1, freedom - fitted))
+    half = quantile * math.sqrt(variance) / tokens
     return mean - half, mean + half
 
 
