@@ -95,6 +95,7 @@ def _write_weights(path: Path, place: Path, dtype: str) -> None:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 str(path.parent),
                 gguf_file=path.name,
+                trust_remote_code=False,
                 quantization_config=GgufConfig(dequantize=True),
                 dtype=getattr(torch, dtype),
             )

@@ -65,7 +65,9 @@ def gguf_config(path: Path, meta: dict[str, Any], reader: Any) -> dict[str, Any]
     architecture = str(meta.get("general.architecture"))
     with quiet():
         try:
-            config = AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
+            config = AutoConfig.from_pretrained(
+                str(path.parent), gguf_file=path.name, trust_remote_code=False
+            )
         except Exception as error:  # the reader raises whatever its architecture's table lacks
             reason = " ".join(str(error).split())[:160]
             raise UserError(

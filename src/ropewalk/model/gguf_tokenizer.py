@@ -136,7 +136,9 @@ def _converted(path: Path) -> dict[str, Any]:
 
     with quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(path.parent), gguf_file=path.name, trust_remote_code=False
+            )
         except Exception as error:  # the conversion raises whatever it stumbles over
             reason = " ".join(str(error).split())[:160]
             raise UserError(f"the tokenizer in {path} cannot be read: {reason}") from None

@@ -38,7 +38,7 @@ def load_config(path: Path | str) -> Any:
 
     as_read(read_config(path))
     with quiet():
-        return AutoConfig.from_pretrained(str(path), local_files_only=True)
+        return AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
 
 
 def load_state(path: Path | str) -> RopeState:
@@ -56,7 +56,9 @@ def load_tokenizer(path: Path | str) -> Any:
         raise UserError(f"{path} has no tokenizer (no tokenizer.json); put the model's own beside it")
     with quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(path), local_files_only=True, trust_remote_code=False
+            )
         except Exception as error:  # tokenizers raise bare Exception on a broken file
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"the tokenizer in {path} cannot be loaded: {reason}") from None
@@ -94,6 +96,7 @@ def load_model(
                 str(path),
                 dtype=getattr(torch, dtype),
                 local_files_only=True,
+                trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
                 **more,
