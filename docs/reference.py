@@ -107,7 +107,7 @@ def module_part(path: Path, name: str, settings_alone: bool) -> list[str]:
                 continue
             words = ast.get_docstring(node)
             if words:
-                parts.append(f"```python\n{signature(node)}\n```\n\n{quoted(words)}")
+                parts.append(f"```text\n{signature(node)}\n```\n\n{quoted(words)}")
     return parts
 
 

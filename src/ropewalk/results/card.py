@@ -28,11 +28,14 @@ def add_results(directory: Path, found: Collection) -> bool:
     mark = record["model"].get("hash")
     model = next((m for m in found.models if m.hash and m.hash == mark), None)
     lines = _lines(found, model) if model else []
-    text = BLOCK.sub("", card.read_text(encoding="utf-8"))
+    before = card.read_text(encoding="utf-8")
+    text = BLOCK.sub("", before)
     if not lines or text.count(SERVING) != 1:
         return False
     block = "\n".join(["<!-- evaluation -->", "## Evaluation", "", *lines, "<!-- /evaluation -->", "", ""])
-    write_atomic(card, text.replace(SERVING, block + SERVING))
+    text = text.replace(SERVING, block + SERVING)
+    if text != before:
+        write_atomic(card, text)
     return True
 
 
