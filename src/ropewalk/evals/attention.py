@@ -155,6 +155,10 @@ def layer_scores(
     found = []
     for head in range(count):
         scores = score_curve(q[:, head], k[:, head // group], theta, factor, distances)
+        if not np.isfinite(scores.before).all():
+            raise UserError(
+                f"head {head} of layer {layer} has scores that are not finite; its weights are broken"
+            )
         found.append(Head(layer, head, scores, leap(scores, window)))
     return found
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
 
+from ..errors import UserError
 from ..model.lm import LanguageModel
 
 Pair = tuple[list[int], list[int]]
@@ -57,7 +59,12 @@ def log_likelihoods(lm: LanguageModel, pairs: Sequence[Pair], window: int | None
         log_p = lm.log_probs(windows, rows).double()
         for row, (ids, scored) in zip(log_p, batch):
             end = rows - (longest - len(ids))
-            found[ids, scored] = float(row[end - scored : end].sum())
+            found[ids, scored] = value = float(row[end - scored : end].sum())
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{lm.name} gives a log-likelihood of {value} in {lm.dtype}; try --dtype float32, else "
+                    "its weights are broken"
+                )
     return [found[pair] for pair in cut]
 
 

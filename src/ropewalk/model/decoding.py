@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from .cache import keeps_all
 
 
@@ -81,6 +82,11 @@ def answer(
         with reading if step == 0 else contextlib.nullcontext():
             out = model(input_ids=ids, past_key_values=cache, use_cache=True, **keep(model, 1))
         logits = out.logits[:, -1]
+        if step == 0 and bool(logits.isnan().any()):  # argmax would answer with a token all the same
+            raise UserError(
+                f"the model answers with numbers that are not finite, in {str(logits.dtype)[6:]}; "
+                "try --dtype float32, else its weights are broken"
+            )
         if decoding.temperature:
             tokens = pick(logits, uniforms[rows, step], decoding.temperature, decoding.top_p)
         else:
