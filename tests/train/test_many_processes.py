@@ -14,7 +14,7 @@ from tiny_llama import write_tiny_model
 
 from ropewalk.results.record import read_result
 from ropewalk.train.keeping import Keeper
-from ropewalk.train.trainer import Watch
+from ropewalk.train.trainer import Watch, WindowTrainer
 from ropewalk.verbs.finetune import finetune
 
 BOUND = 1e-5
@@ -85,3 +85,114 @@ def test_a_model_in_parts_stopped_and_resumed_is_that_of_one_process(train, tmp_
     assert codes == [0, 0], said
     assert "going on from step 2" in said[0]
     require_equal(tmp_path / "one", tmp_path / "again")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("ranks", "more"),
+    [
+        (2, {"parallel": "data"}),
+        (2, {"parallel": "fsdp", "recompute": True, "micro_batch": 2}),
+        (2, {"parallel": "context"}),
+        (2, {"parallel": "context", "window": 61, "short_share": 0.5, "recompute": True}),
+        (2, {"parallel": "context", "skip_positions": 24, "micro_batch": 4}),
+        (4, {"parallel": "context", "share_window": 2}),
+        (3, {"parallel": "context", "batch": 2}),
+        (2, {"parallel": "data", "packing": "apart"}),
+        (2, {"parallel": "fsdp", "lora": True, "lora_embeddings": True}),
+    ],
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else str(value),
+)
+def test_every_way_gives_the_losses_and_weights_of_one_process(train, tmp_path, ranks, more):
+    train("one", **{k: v for k, v in more.items() if k not in ("parallel", "share_window")})
+    codes, said = together(lambda: train("many", **more), ranks, tmp_path / "log")
+    assert codes == [0] * ranks, said
+    assert said[1:] == [""] * (ranks - 1)
+    require_equal(tmp_path / "one", tmp_path / "many")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["data", "fsdp", "context"])
+def test_killed_and_started_again_it_is_bitwise_the_uninterrupted_one(train, tmp_path, monkeypatch, way):
+    """SIGKILL of one process between two checkpoints: the other says so in one line, and ends."""
+    codes, said = together(lambda: train("whole", parallel=way), 2, tmp_path / "whole-log")
+    assert codes == [0, 0], said
+
+    def kill(rank):
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        when(patch, 3, kill)
+        codes, said = together(lambda: train("killed", parallel=way), 2, tmp_path / "log")
+    assert codes == [2, -signal.SIGKILL], said
+    assert (
+        said[0].splitlines()[-1].startswith("ropewalk: the training stopped: another of its processes ended")
+    )
+    assert "Traceback" not in said[0]
+    codes, said = together(lambda: train("killed", parallel=way), 2, tmp_path / "log")
+    assert codes == [0, 0], said
+    assert "going on from step 2" in said[0]
+    first, second = (tmp_path / name / "model.safetensors" for name in ("whole", "killed"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_belongs_to_no_number_of_processes(train, tmp_path, monkeypatch):
+    """From two in parts to one, to three that share windows: the end is that of one process."""
+    train("one", steps=6)
+    with monkeypatch.context() as patch:
+        when(patch, 2, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        codes, said = together(lambda: train("out", steps=6, parallel="fsdp"), 2, tmp_path / "two")
+        assert codes == [143, 143], said
+    with monkeypatch.context() as patch:
+        when(patch, 4, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit):
+            train("out", steps=6)
+    codes, said = together(lambda: train("out", steps=6, parallel="context"), 3, tmp_path / "three")
+    assert codes == [0, 0, 0], said
+    assert "going on from step" in said[0]
+    require_equal(tmp_path / "one", tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_one_process_ends_all_with_one_line(train, tmp_path, monkeypatch):
+    real = Watch.on_step_end
+
+    def on_step_end(self, args, state, control, **more):
+        if state.global_step == 3 and args.process_index == 1:
+            raise torch.OutOfMemoryError("planted")
+        real(self, args, state, control, **more)
+
+    monkeypatch.setattr(Watch, "on_step_end", on_step_end)
+    codes, said = together(lambda: train("out", parallel="fsdp"), 2, tmp_path / "log")
+    assert codes == [2, 2], said
+    lines = [line for text in said for line in text.splitlines() if line.startswith("ropewalk:")]
+    assert len(lines) == 1, said
+    assert "memory does not suffice in step 4 on process 1 of 2" in lines[0]
+    assert Keeper(tmp_path / ".out.training").newest().name == "checkpoint-2"
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_on_one_process_stops_all_before_the_step(train, tmp_path, monkeypatch):
+    real = WindowTrainer.compute_loss
+
+    def poisoned(self, *args, **more):
+        loss = real(self, *args, **more)
+        bad = self.state.global_step == 2 and self.args.process_index == 1
+        return loss * float("nan") if bad else loss
+
+    monkeypatch.setattr(WindowTrainer, "compute_loss", poisoned)
+    codes, said = together(lambda: train("out", parallel="fsdp"), 2, tmp_path / "log")
+    assert codes == [2, 2], said
+    lines = [line for text in said for line in text.splitlines() if line.startswith("ropewalk:")]
+    assert len(lines) == 1, said
+    assert "loss is nan in step 3: stopped before the optimizer step; the checkpoint of step 2" in lines[0]
+
+
+@pytest.mark.slow
+def test_accelerates_own_sharding_is_refused(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    codes, said = together(lambda: train("out"), 2, tmp_path / "log")
+    assert codes == [2, 2], said
+    assert "ACCELERATE_USE_FSDP is set" in said[0]
