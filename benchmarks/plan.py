@@ -153,7 +153,7 @@ def table(found: list[Line]) -> str:
 
 
 def _off(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:+.0f} %"
+    return "" if share is None else f"{round(100 * share) + 0:+d} %"
 
 
 def filled(text: str) -> str:

@@ -10,10 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ropewalk.data.mixture import Part
 from ropewalk.errors import UserError
 from ropewalk.files import locked, read_record
 from ropewalk.model.load import load_model, load_tokenizer, model_block
 from ropewalk.results.record import read_result
+from ropewalk.train.job import _shares
 from ropewalk.train.keeping import Keeper
 from ropewalk.train.trainer import Watch, WindowTrainer
 from ropewalk.verbs.finetune import finetune
@@ -235,6 +237,17 @@ def test_a_setting_that_means_nothing_is_refused_in_one_line(tiny_model, texts, 
     with pytest.raises(UserError, match=said):
         run(tiny_model, tmp_path / "out", texts, **more)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_record_names_data_by_files_alone_and_by_their_folder_where_two_are_alike():
+    def shares(*paths):
+        return _shares([Part((path,), 0.5) for path in paths])
+
+    assert shares("/home/me/a.txt", "hub:owner/set") == {"a.txt": 0.5, "hub:owner/set": 0.5}
+    assert shares("/x/books/train.txt", "/x/math/train.txt") == {
+        "books/train.txt": 0.5,
+        "math/train.txt": 0.5,
+    }
 
 
 def test_data_that_cannot_be_used_leave_nothing_behind(tiny_model, tmp_path):

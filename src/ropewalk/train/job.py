@@ -352,7 +352,7 @@ def _log(
         "short_share_end": layout.short_share_end,
         "interrupted": layout.interrupted,
         "skip_positions_to": layout.skip_to or None,
-        "shares": {" ".join(part.sources): part.weight for part in job.parts},
+        "shares": _shares(job.parts),
         "lora": plan.lora,
         "only": list(plan.only),
     }
@@ -383,3 +383,16 @@ def _round(number: int) -> int:
     """To three digits: what an estimate can bear."""
     digits = max(0, len(str(number)) - 3)
     return round(number, -digits)
+
+
+def _shares(parts: Sequence[Part]) -> dict[str, float]:
+    """Each part's share by its files' names; with their folder where two parts have the same names."""
+    for kept in (1, 2, 99):
+
+        def name(source: str, kept: int = kept) -> str:
+            return source if source.startswith("hub:") else "/".join(Path(source).parts[-kept:])
+
+        found = {" ".join(map(name, part.sources)): part.weight for part in parts}
+        if len(found) == len(parts):
+            break
+    return found
