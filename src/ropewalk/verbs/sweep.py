@@ -151,7 +151,8 @@ def show(result: dict[str, Any]) -> None:
         )
     ends = [f"{_short(a)}-{_short(b)}" for a, b in places]
     columns = ["best first", "all", *ends, *(f"keys\n{_short(n)}" for n in lengths)]
-    table(f"{result['model']['name']} to {summary['target']:,} tokens, untrained: perplexity by position", columns, lines)
+    title = f"{result['model']['name']} to {summary['target']:,} tokens, untrained: perplexity by position"
+    table(title, columns, lines)
 
 
 def _figure(value: float) -> str:
