@@ -157,6 +157,12 @@ def read_state(config: dict[str, Any]) -> RopeState:
     layers = split_layers(raw)
     if not layers:
         raise UserError(f"family {family} has no layer with rotary positions in this checkpoint")
+    mixed = sorted(name for name, value in layers.get("", {}).items() if isinstance(value, dict))
+    if mixed:
+        raise UserError(
+            f"config.json has one scaling for all layers beside others for {', '.join(mixed)[:100]}, and "
+            f"family {family} takes one a layer type; keep one of the two"
+        )
     check_parameters(layers)
     main = main_layer(layers)
     parameters = layers[main]
