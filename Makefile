@@ -46,6 +46,7 @@ format: setup
 # What the documents take from the code and from committed results.
 docs: setup
 	$(BIN)/python docs/tables.py
+	$(BIN)/python docs/reliability_tables.py
 	$(BIN)/python docs/reference.py
 
 clean:

@@ -126,10 +126,10 @@ def _record(
 
 
 def save(file: Path, row: dict[str, object]) -> None:
-    """Put a reader's row into the table of figures; what was found and mended before stays."""
+    """Put a reader's row into the table of figures."""
     from ropewalk.files import to_json, write_atomic
 
-    table = json.loads(file.read_text()) if file.exists() else {"rows": [], "mended": []}
+    table = json.loads(file.read_text()) if file.exists() else {"rows": []}
     table["rows"] = sorted(
         [one for one in table["rows"] if one["reader"] != row["reader"]] + [row],
         key=lambda one: one["reader"],

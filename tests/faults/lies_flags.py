@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lying import ASK, EVALUATE, EXPORT, EXTEND, FINETUNE, REPORT, RUN, SWEEP, Lie, World
+from lying import ASK, EVALUATE, EXPORT, EXTEND, FINETUNE, PLAN, REPORT, RUN, SWEEP, Lie, World
 
 
 def flag_lies() -> list[Lie]:
@@ -98,6 +98,17 @@ def flag_lies() -> list[Lie]:
         ("demo into a file", "demo --out t.txt", "output t.txt is a file"),
         ("demo over a model", "demo --out m", "was not made by ropewalk"),
         ("demo with a word", "demo now", "unrecognized arguments: now"),
+        ("plan for no window", "plan m --to far", "to is 'far', not a whole number"),
+        ("plan for half a window", "plan m --to 0", "to|window"),
+        ("plan for a negative window", "plan m --to -8", "to|window"),
+        ("plan on an unknown card", PLAN + " --card abacus", "choose one of|invalid choice|card"),
+        ("plan on no cards", PLAN + " --gpus 0", "gpus"),
+        ("plan no steps", PLAN + " --steps 0", "steps"),
+        ("plan no batch", PLAN + " --batch 0", "batch"),
+        ("plan no rank", PLAN + " --lora --lora-rank 0", "lora"),
+        ("plan for nobody", "plan nowhere", "nowhere"),
+        ("plan for a text", "plan t.txt", "t.txt"),
+        ("plan for a broken file of settings", "plan t.json", "t.json|config.json"),
         ("run on an unknown device", RUN + " --device tpu", "device"),
         ("run into a file", RUN.replace("--out o", "--out t.txt"), "output t.txt is a file"),
         ("report an unknown flag", REPORT + " --colour red", "unrecognized arguments"),

@@ -24,7 +24,8 @@ SWEEP = "sweep m --to 128 --data t.txt --out r"
 ASK = "ask m --file t.txt --question who"
 REPORT = "report results --out o"
 RUN = "run recipe.yaml --out o"
-MODEL_COMMANDS = (EXTEND, FINETUNE, EVALUATE, EXPORT, DOCTOR, SWEEP, ASK)
+PLAN = "plan m --to 128"
+MODEL_COMMANDS = (EXTEND, FINETUNE, EVALUATE, EXPORT, DOCTOR, SWEEP, ASK, PLAN)
 
 
 @dataclass(frozen=True)
