@@ -21,6 +21,9 @@ def free_port() -> int:
 def start(work: Callable[[], object], ranks: int, log: Path) -> list[int]:
     """Fork ``ranks`` processes, each doing ``work`` as one of them; their ids. Output goes to LOG.RANK."""
     import torch
+    import torch._dynamo  # which DTensor would import in every child
+
+    import ropewalk.train.job  # noqa: F401 - with all it imports, for the same reason
 
     torch.set_num_threads(1)  # a forked process has no other threads
     port, children = str(free_port()), []
