@@ -133,7 +133,8 @@ class Bench:
 def against(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Add to ``other`` how it compares with one GPU: speed, and the largest difference of a loss."""
     if "losses" in one and "losses" in other:
-        other["times_as_fast"] = other["tokens_per_second"] / one["tokens_per_second"]
+        if one["tokens_per_second"]:  # GPUs' alone
+            other["times_as_fast"] = other["tokens_per_second"] / one["tokens_per_second"]
         pairs = list(zip(one["losses"], other["losses"]))
         other["loss_difference"] = max(abs(a - b) for a, b in pairs)
 

@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropewalk.errors import UserError
+from ropewalk.model.shape import Shape
 from ropewalk.settings import parse_arguments, to_arguments
+from ropewalk.train.memory import Load
 from ropewalk.train.spread import choose_spread, processes_for
 from ropewalk.verbs.finetune import EXAMPLE, Finetune, finetune
 
@@ -40,19 +42,19 @@ def test_a_process_that_is_started_has_the_settings_of_its_starter(given):
     assert parse_arguments(Finetune, to_arguments(given), "ropewalk finetune", EXAMPLE) == given
 
 
-SEVEN = {"hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 11008, "vocab_size": 32000}
-SEVEN |= {"num_attention_heads": 32, "model_type": "llama"}
+SEVEN = Shape(4096, 32, 11008, 32, 32, 128, 32000, False, 8192)
 
 
-def spread(way="auto", **more):
-    given = {"ranks": 8, "context": None, "parameters": 10**8, "trained": 10**8, "length": 8192}
-    return choose_spread(way, SEVEN, **{**given, "memory": 80 << 30, **more})
+def spread(way="auto", parameters=10**8, length=8192, **more):
+    load = Load(parameters=parameters, trained=parameters, length=length, recompute=True)
+    given = {"ranks": 8, "context": None, "memory": 80 << 30}
+    return choose_spread(way, SEVEN, load, **{**given, **more})
 
 
 def test_the_least_that_fits_is_chosen():
     """Copies of a small model; parts of 7B parameters (112 GB of states); parts of a million tokens."""
     assert not spread().sharded
-    big = {"parameters": 7 * 10**9, "trained": 7 * 10**9}
+    big = {"parameters": 7 * 10**9}
     assert (spread(**big).sharded, spread(**big).context) == (True, 1)
     assert spread(length=1 << 20, **big).context > 1
     assert spread(memory=None, **big).context == 1

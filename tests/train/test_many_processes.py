@@ -138,17 +138,21 @@ def test_killed_and_started_again_it_is_bitwise_the_uninterrupted_one(train, tmp
 
 @pytest.mark.slow
 def test_a_checkpoint_belongs_to_no_number_of_processes(train, tmp_path, monkeypatch):
-    """From two in parts to one, to three that share windows: the end is that of one process."""
-    train("one", steps=6)
+    """From two in parts to one, to three that share windows: the end is that of one process.
+
+    The first training's own choice of rows in memory at once is kept: 2 for each of two processes.
+    """
+    own = {"micro_batch": None, "steps": 6}
+    train("one", steps=6, micro_batch=2)
     with monkeypatch.context() as patch:
         when(patch, 2, lambda _: os.kill(os.getpid(), signal.SIGTERM))
-        codes, said = together(lambda: train("out", steps=6, parallel="fsdp"), 2, tmp_path / "two")
+        codes, said = together(lambda: train("out", **own, parallel="fsdp"), 2, tmp_path / "two")
         assert codes == [143, 143], said
     with monkeypatch.context() as patch:
         when(patch, 4, lambda _: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(SystemExit):
-            train("out", steps=6)
-    codes, said = together(lambda: train("out", steps=6, parallel="context"), 3, tmp_path / "three")
+            train("out", **own)
+    codes, said = together(lambda: train("out", **own, parallel="context"), 3, tmp_path / "three")
     assert codes == [0, 0, 0], said
     assert "going on from step" in said[0]
     require_equal(tmp_path / "one", tmp_path / "out")

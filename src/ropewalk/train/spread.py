@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from ..errors import UserError
-from .memory import SHARE, STATE_BYTES, activation_bytes
-
-RESERVE = 2 << 30
-"""Bytes left to the driver and to kernels' workspaces."""
+from ..model.shape import Shape
+from .memory import Load, fits
 
 
 @dataclass(frozen=True)
@@ -26,17 +24,16 @@ class Spread:
 
 def choose_spread(
     way: Literal["auto", "data", "fsdp", "context"],
-    config: dict[str, Any],
+    shape: Shape,
+    load: Load,
     *,
     ranks: int,
     context: int | None,
-    parameters: int,
-    trained: int,
-    length: int,
     memory: int | None,
 ) -> Spread:
     """What ``ranks`` processes do with a model and a window; the least that fits when ``way`` is "auto".
 
+    load: one window with its activations computed twice, as one process alone would have it.
     context: how many share a window, None for what fits ("auto") or all ("context").
     memory: free bytes of one device, None on a CPU, where everything is taken to fit.
     Raises UserError: a number of ranks that does not divide, or a setting that excludes another.
@@ -53,16 +50,15 @@ def choose_spread(
         return Spread(False, 1, "each process has the whole model")
     if way == "fsdp":
         return Spread(True, 1, "the model is spread over all (FSDP)")
-    state = STATE_BYTES * trained + 2 * (parameters - trained)
-    room = None if memory is None else SHARE * memory - RESERVE
     if way == "auto" and context is None:
-        window = activation_bytes(config, True) * length
-        if room is None or state + window <= room:
+        if memory is None or fits(shape, replace(load, copies=ranks), memory):
             return Spread(False, 1, "each process has the whole model")
-        if state / ranks + window <= room:
+        for context in (n for n in range(1, ranks + 1) if ranks % n == 0):
+            part = replace(load, shards=ranks, length=-(-load.length // context))
+            if fits(shape, part, memory):
+                break
+        if context == 1:
             return Spread(True, 1, "the model is spread over all (FSDP): it does not fit one")
-        fits = (n for n in range(2, ranks + 1) if ranks % n == 0 and state / ranks + window / n <= room)
-        context = next(fits, ranks)
     context = ranks if context is None else context
     return Spread(True, context, f"FSDP, and {context} processes share each window")
 

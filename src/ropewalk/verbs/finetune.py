@@ -315,15 +315,11 @@ def _room(
     config = text_part(as_read(read_config(path)))
     memory = torch.cuda.mem_get_info()[0] if device == "cuda" else None
     trained = parameters // 100 if settings.lora else parameters
+    dtype: Literal["bf16", "float32"] = settings.dtype or "bf16"
+    alone = Load(parameters=parameters, trained=trained, length=length, dtype=dtype, recompute=True)
+    shape = shape_from(config)
     spread = choose_spread(
-        settings.parallel,
-        config,
-        ranks=ranks,
-        context=settings.share_window,
-        parameters=parameters,
-        trained=trained,
-        length=length,
-        memory=memory,
+        settings.parallel, shape, alone, ranks=ranks, context=settings.share_window, memory=memory
     )
     if spread.context > 1 and settings.packing == "apart":
         raise UserError("packing apart needs a mask that processes sharing a window do not have; use joined")
@@ -343,18 +339,22 @@ def _room(
         memory=memory,
         recompute=settings.recompute,
     )
-    micro = settings.micro_batch or micro
+    micro = settings.micro_batch or _begun(settings, batch // shares) or micro
     if batch // shares % micro:
         raise UserError(f"batch {batch} does not divide by {shares} × micro_batch {micro}")
     if memory is not None and not settings.only and settings.micro_batch is None:
-        load = Load(
-            parameters=parameters,
-            trained=trained,
-            length=-(-length // spread.context),
-            dtype=settings.dtype or "bf16",
-            shards=parts,
-        )
-        reason = refusal(shape_from(config), load, memory)
+        load = replace(alone, length=-(-length // spread.context), shards=parts, recompute=False)
+        reason = refusal(shape, load, memory)
         if reason is not None:
             raise UserError(reason)
     return spread, micro, recompute
+
+
+def _begun(settings: Finetune, rows: int) -> int | None:
+    """The micro-batch of a training to go on with, where ``rows`` divide by it: other processes keep it."""
+    from ..train.identity import read_settings
+
+    out = Path(settings.out)
+    before = None if settings.overwrite else read_settings(out.with_name(f".{out.name}.training"))
+    micro = (before or {}).get("micro_batch")
+    return micro if isinstance(micro, int) and micro > 0 and rows % micro == 0 else None
