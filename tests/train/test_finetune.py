@@ -120,6 +120,20 @@ def test_a_killed_training_resumed_is_bitwise_the_uninterrupted_one(
     assert rows[0] == rows[1]
 
 
+def test_killed_behind_its_last_step_a_training_takes_no_further_step(
+    tiny_model, texts, tuned, tmp_path, monkeypatch
+):
+    """The last checkpoint is sealed, OUT is not written yet: the weights and the log are those of 8 steps."""
+    with monkeypatch.context() as patch:
+        patch.setattr("ropewalk.train.job._write", lambda *_: die())
+        with pytest.raises(RuntimeError):
+            run(tiny_model, tmp_path / "tuned", texts)
+    assert Keeper(tmp_path / ".tuned.training").checkpoints()
+    run(tiny_model, tmp_path / "tuned", texts)
+    assert same(tmp_path / "tuned", tuned)
+    assert (tmp_path / "tuned" / "training.json").read_bytes() == (tuned / "training.json").read_bytes()
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over_and_the_end_is_the_same(
     tiny_model, texts, tuned, tmp_path, monkeypatch, capsys
 ):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import GenerationConfig, PrinterCallback, TrainingArguments
+from transformers import GenerationConfig, PrinterCallback, TrainerState, TrainingArguments
 
 from .. import console
 from ..errors import UserError
@@ -128,7 +128,11 @@ def train(
             if snapshots is not None:
                 trainer.add_callback(Snapshooter(trainer, snapshots, keeper.partial))
             with stops_gently(watch), kernel(attention):
-                _run(trainer, plan, checkpoint)
+                if done < plan.steps:
+                    _run(trainer, plan, checkpoint)
+                else:  # killed behind the last step: the Trainer would take one more
+                    assert checkpoint is not None
+                    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     if watch.stop is not None and trainer.state.global_step < plan.steps:
         console.say(f"stopped behind step {trainer.state.global_step:,}; the same command goes on from there")
         if watch.stop.name == "SIGINT":
