@@ -76,6 +76,17 @@ def test_one_lane_in_file_order_is_the_documents_joined(lengths, length):
     assert [id for window in found for id in window] == joined[: count * length]
 
 
+@pytest.mark.parametrize("marks", [NO_MARKS, Marks(bos=5), Marks(eos=EOS), Marks(bos=5, eos=EOS)])
+def test_every_document_stands_between_the_marks_asked_for(marks):
+    shards, texts = corpus([[[3, 1]], [[2]]])
+    ends = [[] if mark is None else [mark] for mark in (marks.bos, marks.eos)]
+    joined = [id for text in texts for id in [*ends[0], *encode(text), *ends[1]]]
+    stream = Windows(Order(shards, shuffle=False), encode, len(joined), marks=marks, lanes=1)
+    window = next(stream)
+    assert window.ids.tolist() == joined
+    assert [joined[start : start + len(ends[0])] for start in window.starts] == [ends[0]] * len(texts)
+
+
 @given(sizes, st.integers(1, 12), st.integers(1, 5), st.integers(0, 99))
 def test_whatever_the_lanes_a_document_is_read_whole_in_its_own_order_and_once_a_pass(
     lengths, length, lanes, seed

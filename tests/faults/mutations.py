@@ -407,7 +407,7 @@ FAULTS = [
         "model/weights.py",
         "            if file.parent != directory:\n",
         "            if False:\n",
-        "tests/faults/test_lies.py -k index",
+        "tests/faults/test_nothing_let_in.py -k weight_index",
     ),
     Fault(
         "let in",
@@ -415,7 +415,7 @@ FAULTS = [
         "model/weights.py",
         '            if file.suffix != ".safetensors":\n',
         "            if False:\n",
-        "tests/faults/test_lies.py -k index",
+        "tests/faults/test_nothing_let_in.py -k weight_index",
     ),
 ]
 """What was planted; the text must stand exactly once in its file."""

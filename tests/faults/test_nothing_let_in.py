@@ -187,6 +187,17 @@ def test_a_weight_index_cannot_reach_outside_its_checkpoint(model, tmp_path) -> 
             weight_files(model)
 
 
+def test_a_weight_index_cannot_name_a_pickle(model, tmp_path) -> None:
+    from ropewalk.model.weights import weight_files
+
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    (model / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "pytorch_model.bin"}})
+    )
+    with pytest.raises(UserError, match="not a safetensors file; no pickle is ever loaded"):
+        weight_files(model)
+
+
 def test_a_complaint_cannot_command_the_terminal(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["extend", "no\x1b[2Jthing\u202e", "o", "--to", "8k"]) == 2

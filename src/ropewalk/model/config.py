@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 from .quiet import quiet
-from .sane import check_lengths, check_parameters, check_sizes, shown
+from .sane import check_parameters, check_sizes, check_whole, shown
 
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
 """The rope types that ropewalk reads; all are transformers' own."""
@@ -169,7 +169,7 @@ def read_state(config: dict[str, Any]) -> RopeState:
     head_dim = _head_dim(read, main)
     share = float(parameters.get("partial_rotary_factor") or 1.0)
     head_dims = {name: _head_dim(read, name) for name in layers}
-    check_lengths(layers, head_dims)
+    check_whole(layers, head_dims)
     stated = read.get("max_position_embeddings")
     if not isinstance(stated, int) or stated < 2:
         raise UserError(

@@ -72,9 +72,15 @@ def check_parameters(layers: dict[str, dict[str, Any]]) -> None:
                 raise UserError(f"{where} {name} is {shown(values)}; it must be a list of numbers above 0")
 
 
-def check_lengths(layers: dict[str, dict[str, Any]], head_dims: dict[str, int]) -> None:
-    """Refuse lists of divisors that do not hold one a frequency of the layer type's heads."""
+def check_whole(layers: dict[str, dict[str, Any]], head_dims: dict[str, int]) -> None:
+    """Refuse parameters without a base, and lists that do not hold one divisor a frequency of the heads.
+
+    layers: with every default that transformers fills in.
+    """
     for layer, own in layers.items():
+        if "rope_theta" not in own:
+            where = f" of {layer[:60]}" if layer else ""
+            raise UserError(f"config.json, rope parameters{where}: rope_theta is missing, a number above 0")
         need = int(head_dims[layer] * float(own.get("partial_rotary_factor") or 1.0)) // 2
         for name in LISTS:
             values = own.get(name)
