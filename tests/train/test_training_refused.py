@@ -53,10 +53,10 @@ def test_data_that_vanish_on_the_way_are_named_and_back_again_all_goes_on(
     with monkeypatch.context() as patch:
         behind(patch, 4, data.unlink)
         with pytest.raises(UserError, match=r"training stopped: .*texts\.jsonl.*the last checkpoint is kept"):
-            train(out, data, batch=12)
+            train(out, data, batch=12, micro_batch=12)
     assert newest(out) == "checkpoint-3"
     data.write_bytes(texts.read_bytes())
-    assert train(out, data, batch=12)["model"]["trained"]["steps"] == 8
+    assert train(out, data, batch=12, micro_batch=12)["model"]["trained"]["steps"] == 8
 
 
 @pytest.mark.parametrize("room", [8_000, 60_000], ids=["weights", "optimizer"])
@@ -76,7 +76,7 @@ def test_a_disk_that_takes_no_more_while_saving_leaves_the_checkpoint_before(
     assert newest(out) == "checkpoint-3"
 
 
-@pytest.mark.parametrize(("step", "left"), [(0, None), (6, "checkpoint-6")])
+@pytest.mark.parametrize(("step", "left"), [(0, None), (3, "checkpoint-3")])
 def test_a_gpu_that_runs_out_of_memory_at_the_first_step_or_later_says_what_helps(
     train, texts, tmp_path, monkeypatch, step, left
 ):
