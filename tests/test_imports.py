@@ -15,7 +15,7 @@ from ropewalk.cli import VERBS
 
 SOURCE = Path(ropewalk.__file__).parent
 LEVELS = {
-    **dict.fromkeys(("errors", "files", "settings", "console", "board", "__init__"), 0),
+    **dict.fromkeys(("errors", "files", "settings", "console", "board", "starving", "__init__"), 0),
     **dict.fromkeys(("rope", "metrics"), 1),
     **dict.fromkeys(("model", "data", "results"), 2),
     **dict.fromkeys(("train", "evals"), 3),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -12,6 +11,7 @@ from . import __version__, console
 from .errors import UserError
 from .files import to_json
 from .settings import parse_arguments
+from .starving import CURES, refusal
 
 VERBS = {
     "demo": "the whole way on the embedded model, on this machine, in minutes",
@@ -35,22 +35,6 @@ EXIT_CODES = {
     130: "interrupted (Ctrl-C); the same command goes on from there",
     143: "ended from outside (SIGTERM) during a training, which was saved; the same command goes on",
 }
-
-STARVED = {
-    errno.ENOSPC: "free some space, then run the same command again",
-    errno.EDQUOT: "free some of the quota, then run the same command again",
-    errno.EFBIG: "raise the limit on a file's size, then run the same command again",
-    errno.EROFS: "name an output on a file system that can be written",
-    errno.EACCES: "change the permission, or name another place",
-    errno.EPERM: "change the permission, or name another place",
-    errno.EMFILE: "raise the limit on open files (ulimit -n), then run the same command again",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EISDIR: "a directory is in the way; name another place",
-    errno.EEXIST: "a file is in the way; name another place",
-    errno.ENOTDIR: "a part of the path is a file; name another place",
-}
-"""What the system can refuse to a user, and the cure; any other OSError is ours and keeps its traceback."""
-
 
 LONGEST_LINE = 1500
 """Characters of a complaint: what a file holds may be as long as it likes."""
@@ -113,14 +97,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    except OSError as error:
-        if error.errno not in STARVED:
+    except Exception as error:
+        refused = refusal(error)
+        if refused is None:
             raise
-        name = printable(str(error.filename or ""))
+        number, name = refused[0], printable(refused[1])
         where = f" ({name if len(name) <= 300 else name[:300] + '…'})" if name else ""
-        print(f"ropewalk: {error.strerror}{where}: {STARVED[error.errno]}", file=sys.stderr)
+        print(f"ropewalk: {os.strerror(number)}{where}: {CURES[number]}", file=sys.stderr)
         return 2
-    if as_json:
+    if as_json and os.environ.get("RANK", "0") == "0":  # of several processes, one prints
         print(to_json(result), end="")
     return int(result.get("exit_code", 0))
 

@@ -6,6 +6,7 @@ survive the fork. Campaigns therefore run in a process of their own (`python tes
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
 import signal
@@ -15,7 +16,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TextIO
 
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.truncate", "os.chmod")
 """Audit events of Python that change a directory; `open` is one where it may write."""
@@ -40,56 +40,95 @@ def forked(
     work: Callable[[], int],
     *,
     kill_after: float | None = None,
+    kill_used: float | None = None,
     kill_at: int | None = None,
     prepare: Callable[[], None] = lambda: None,
     within: float = 600,
 ) -> Ended:
     """Run ``work`` in a forked child; its return value is the exit code, 1 where it raises.
 
-    kill_after: seconds after which it gets SIGKILL.   kill_at: it dies by SIGKILL before its so-many-th file
+    kill_after: seconds after which it gets SIGKILL.   kill_used: seconds of processor time that it may use
+    before, which a busy machine does not shift.   kill_at: it dies by SIGKILL before its so-many-th file
     event (from 1).   prepare: called first in the child, such as to lower a limit.
     Raises TimeoutError when it takes longer than ``within`` seconds.
     """
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        began = time.monotonic()
-        child = os.fork()
-        if child == 0:
-            _child(work, output, errors, kill_at, prepare)
-        end = began + (within if kill_after is None else kill_after)
-        while True:
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                break
-            if time.monotonic() >= end:
-                os.kill(child, signal.SIGKILL)
-                _, status = os.waitpid(child, 0)
-                if kill_after is None:
-                    raise TimeoutError(f"still going after {within:g} s: {_text(output)[-500:]}")
-                break
-            time.sleep(0.002)
-        seconds = time.monotonic() - began
-        return Ended(os.waitstatus_to_exitcode(status), seconds, _text(output), _text(errors))
+    child = start(work, kill_at=kill_at, prepare=prepare)
+    end = child.began + (within if kill_after is None else kill_after)
+    while (ended := child.look()) is None:
+        used_up = kill_used is not None and child.used() >= kill_used
+        if time.monotonic() >= end or used_up:
+            os.kill(child.pid, signal.SIGKILL)
+            ended = child.wait()
+            if kill_after is None and not used_up:
+                raise TimeoutError(f"still going after {within:g} s: {ended.output[-500:]}")
+            return ended
+        time.sleep(0.002)
+    return ended
 
 
-def _text(stream: TextIO) -> str:
-    stream.seek(0)
-    return stream.read()
+@dataclass
+class Child:
+    """A child that is running. output, errors: the ends of its pipes, which hold all that it says."""
+
+    pid: int
+    output: int
+    errors: int
+    began: float
+
+    def used(self) -> float:
+        """Seconds of processor time that it has used."""
+        with open(f"/proc/{self.pid}/stat") as stream:
+            fields = stream.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def look(self) -> Ended | None:
+        """How it ended, None while it runs."""
+        done, status = os.waitpid(self.pid, os.WNOHANG)
+        return self._ended(status) if done else None
+
+    def wait(self) -> Ended:
+        """Wait for its end."""
+        return self._ended(os.waitpid(self.pid, 0)[1])
+
+    def _ended(self, status: int) -> Ended:
+        seconds = time.monotonic() - self.began
+        said = []
+        for handle in (self.output, self.errors):
+            with os.fdopen(handle, "rb") as stream:
+                said.append(stream.read().decode(errors="replace"))
+        return Ended(os.waitstatus_to_exitcode(status), seconds, *said)
+
+
+def start(
+    work: Callable[[], int], *, kill_at: int | None = None, prepare: Callable[[], None] = lambda: None
+) -> Child:
+    """Fork a child that runs ``work``; see `forked`. What it says goes to pipes, which no limit touches."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    (output, output_end), (errors, errors_end) = os.pipe(), os.pipe()
+    for handle in (output, errors):
+        fcntl.fcntl(handle, fcntl.F_SETPIPE_SZ, 1 << 20)
+    began = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        os.close(output)
+        os.close(errors)
+        _child(work, output_end, errors_end, kill_at, prepare)
+    os.close(output_end)
+    os.close(errors_end)
+    return Child(pid, output, errors, began)
 
 
 def _child(
-    work: Callable[[], int],
-    output: TextIO,
-    errors: TextIO,
-    kill_at: int | None,
-    prepare: Callable[[], None],
+    work: Callable[[], int], output: int, errors: int, kill_at: int | None, prepare: Callable[[], None]
 ) -> None:
     """Everything a child does; never returns."""
     code = 1
     try:
-        os.dup2(output.fileno(), 1)
-        os.dup2(errors.fileno(), 2)
+        os.dup2(output, 1)
+        os.dup2(errors, 2)
+        os.close(output)
+        os.close(errors)
         sys.stdout, sys.stderr = os.fdopen(1, "w", 1, closefd=False), os.fdopen(2, "w", 1, closefd=False)
         if kill_at is not None:
             sys.addaudithook(Deadly(kill_at))
@@ -106,10 +145,10 @@ def _child(
 
 
 class Deadly:
-    """An audit hook that counts file events and ends the process before one of them."""
+    """An audit hook that counts file events and ends the process (or stops it) before one of them."""
 
-    def __init__(self, at: int) -> None:
-        self.at, self.count = at, 0
+    def __init__(self, at: int, number: signal.Signals = signal.SIGKILL) -> None:
+        self.at, self.number, self.count = at, number, 0
 
     def __call__(self, event: str, arguments: tuple) -> None:
         if event == "open":
@@ -119,7 +158,7 @@ class Deadly:
             return
         self.count += 1
         if self.count == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
 
 
 def import_as(work: Callable[[], int], **more: float) -> Ended:

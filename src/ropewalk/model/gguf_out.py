@@ -8,12 +8,14 @@ because llama.cpp rotates neighbouring pairs where transformers rotates halves.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..files import sync_file
+from ..starving import refusal
 from .config import RopeState, as_read, read_state, text_part
 from .gguf_vocab import Vocabulary, read_vocabulary
 from .load import load_tokenizer, read_config
@@ -45,8 +47,15 @@ def write_gguf(
     words = read_vocabulary(directory, load_tokenizer(directory), int(read["vocab_size"]))
     try:
         _write(directory, file, (read, state, words, names, headers), kind, name, about or {})
+    except FileNotFoundError as error:  # so safetensors says that it may open no more files
+        raise UserError(
+            f"the weights cannot be opened ({error}); are too many files open (ulimit -n)?"
+        ) from None
     except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror or error}") from None
+        refused = refusal(error)
+        if refused is None:
+            raise UserError(_short(file, str(error))) from None
+        raise OSError(refused[0], os.strerror(refused[0]), refused[1] or str(file)) from None
     return {"type": kind, "tensors": len(names), "bytes": file.stat().st_size}
 
 
@@ -175,7 +184,24 @@ def _write(directory: Path, file: Path, model: Any, kind: str, name: str, about:
             writer.write_tensor_data(_stored(data, kind if data.ndim > 1 else "f32", tensor))
     finally:
         writer.close()
+    _require_whole(file)
     sync_file(file)
+
+
+def _require_whole(file: Path) -> None:
+    """Read back where the last tensor ends: numpy's writing does not say when the last bytes do not fit."""
+    from gguf import GGUFReader
+
+    try:
+        ends = [tensor.data_offset + tensor.n_bytes for tensor in GGUFReader(file).tensors]
+    except (ValueError, IndexError):
+        ends = []
+    if not ends or file.stat().st_size < max(ends):
+        raise UserError(_short(file, f"{file.stat().st_size:,} of {max(ends, default=0):,} bytes"))
+
+
+def _short(file: Path, why: str) -> str:
+    return f"{file} cannot be written whole ({why}): is the disk full, or the size of files limited?"
 
 
 def _add_architecture(writer: Any, read: dict[str, Any], state: RopeState) -> None:

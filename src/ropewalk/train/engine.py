@@ -283,8 +283,8 @@ def _run(trainer: WindowTrainer, plan: Plan, checkpoint: Path | None) -> None:
     except (OSError, SafetensorError) as error:  # a full disk, data that vanished
         raise UserError(f"the training stopped: {error}; the last checkpoint is kept") from None
     except RuntimeError as error:
-        if "PytorchStreamWriter" not in str(error):  # how torch.save says that the disk is full
-            raise
+        if not any(words in str(error) for words in ("PytorchStreamWriter", "unexpected pos")):
+            raise  # so torch.save says that the disk is full
         raise UserError(
             "the training stopped: a checkpoint could not be written, is the disk full? The last one is kept"
         ) from None

@@ -13,6 +13,7 @@ from ..board import PROGRESS, read_board
 from ..errors import UserError
 from ..files import fingerprint, locked, new_directory, require_ours, write_record
 from ..settings import option, to_record, verb
+from ..starving import require_room
 
 EXAMPLE = "ropewalk report results --out report"
 
@@ -42,6 +43,7 @@ def report(settings: Report) -> dict[str, Any]:
     if settings.every < 1:
         raise UserError(f"--every {settings.every} is below 1 second; name 1 or more")
     require_ours(settings.out)
+    require_room("drawing figures", files=24, space=64 << 30)  # V8's and its threads'
     with locked(settings.out):
         if not settings.watch:
             return _finish(_make(settings, None), settings)

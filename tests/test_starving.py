@@ -1,0 +1,54 @@
+"""What the system refuses is found wherever a library hid it, and a fault of ours is not taken for it."""
+
+from __future__ import annotations
+
+import errno
+import resource
+
+import pytest
+
+from ropewalk import starving
+from ropewalk.errors import UserError
+from ropewalk.starving import CURES, SHORTAGES, refusal, require_room
+
+
+def wrapped(error: BaseException, cause: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (OSError(errno.ENOSPC, "No space", "/a/b"), (errno.ENOSPC, "/a/b")),
+        (MemoryError(), (errno.ENOMEM, "")),
+        (RuntimeError("I/O error: File too large (os error 27)"), (errno.EFBIG, "")),
+        (RuntimeError("unable to open file <x>: Too many open files (24)"), (errno.EMFILE, "")),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), (errno.ENOMEM, "")),
+        (RuntimeError("can't start new thread"), (errno.EAGAIN, "")),
+        (wrapped(ValueError("cannot load"), OSError(errno.EMFILE, "many", "w")), (errno.EMFILE, "w")),
+        (wrapped(KeyError("a"), FileExistsError(errno.EEXIST, "there", "w")), None),
+        (OSError(errno.EIO, "Input/output error"), None),
+        (ValueError("os error 27"), None),
+        (AssertionError("ours"), None),
+    ],
+)
+def test_a_refusal_is_found_and_a_fault_of_ours_is_not_one(error, found):
+    assert refusal(error) == found
+
+
+def test_every_shortage_has_a_cure():
+    assert set(SHORTAGES) <= set(CURES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [(resource.RLIMIT_NOFILE, "ulimit -n"), (resource.RLIMIT_AS, "ulimit -v")]
+)
+def test_a_limit_that_is_too_low_is_named(monkeypatch, kind, part):
+    low = {kind: (10, 10)}
+    free = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(starving.resource, "getrlimit", lambda asked: low.get(asked, free))
+    with pytest.raises(UserError, match=part):
+        require_room("drawing", files=24, space=1 << 30)
+    low.clear()
+    require_room("drawing", files=24, space=1 << 30)
