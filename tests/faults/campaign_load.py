@@ -40,7 +40,7 @@ def words(path: Path, count: int) -> Path:
 
 def encode(text: str) -> list[int]:
     """One id a word."""
-    return [int(word[1:]) for word in text.split()]
+    return [int(word[1:] or 0) for word in text.split()]
 
 
 class EvenModel:
