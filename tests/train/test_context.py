@@ -40,6 +40,14 @@ def test_what_ranks_gather_is_put_in_the_order_of_the_window(parts, size):
     assert torch.equal(in_order(held), whole)
 
 
+@given(st.integers(1, 20))
+def test_causal_attention_is_the_same_work_on_every_rank(parts):
+    """The n-th piece of a window sees n pieces before it and half of itself."""
+    held = [pieces_of(part, parts) for part in range(parts)]
+    assert sorted(piece for both in held for piece in both) == list(range(2 * parts))
+    assert len({sum(both) for both in held}) == 1
+
+
 def plain(query, key, value):
     return F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
 
