@@ -63,6 +63,7 @@ def config_lies() -> list[Lie]:
         ("window of 2^60", {"max_position_embeddings": 1 << 60}, "no model has more than"),
         ("a billion layers", {"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000, and no model"),
         ("a billion heads", {"num_attention_heads": 10**9}, "no model|refuses has more than"),
+        ("heads of 2^32 dimensions", {"head_dim": 1 << 32}, "heads of 4,294,967,296 dimensions"),
         ("labels without end", {"num_labels": 10**12}, "no model has more than"),
         ("no heads", {"num_attention_heads": 0}, "refuses this config.json|how large a head"),
         ("heads negative", {"num_attention_heads": -4, "head_dim": None}, "refuses|how large a head"),

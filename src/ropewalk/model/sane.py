@@ -13,6 +13,9 @@ MOST_PARTS = 100_000
 MOST_TOKENS = 1 << 40
 """Largest plausible window or vocabulary, tokens."""
 
+MOST_DIMENSIONS = 1 << 16
+"""Largest plausible dimension of one head: a list of that length is made for its frequencies."""
+
 PARTS = ("layer", "head", "expert", "label", "block", "depth", "stage")
 """Words in the names of settings that count parts of a model."""
 
@@ -73,11 +76,16 @@ def check_parameters(layers: dict[str, dict[str, Any]]) -> None:
 
 
 def check_whole(layers: dict[str, dict[str, Any]], head_dims: dict[str, int]) -> None:
-    """Refuse parameters without a base, and lists that do not hold one divisor a frequency of the heads.
+    """Refuse heads of no size, parameters without a base, lists without one divisor a frequency.
 
     layers: with every default that transformers fills in.
     """
     for layer, own in layers.items():
+        if not 1 <= head_dims[layer] <= MOST_DIMENSIONS:
+            raise UserError(
+                f"config.json gives heads of {head_dims[layer]:,} dimensions (head_dim, or hidden_size over "
+                f"num_attention_heads), and no model has more than {MOST_DIMENSIONS:,}"
+            )
         if "rope_theta" not in own:
             where = f" of {layer[:60]}" if layer else ""
             raise UserError(f"config.json, rope parameters{where}: rope_theta is missing, a number above 0")
