@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 WORDS = 2_000
+WAYS = ("data", "fsdp", "context", "long")
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Size:
 FULL = Size(
     window=32_768,
     batch=4,
-    steps=16,
-    long=(393_216, 655_360),
+    steps=10,
+    long=(524_288, 786_432),
     shape={
         "vocab_size": 49_152,
         "hidden_size": 576,
@@ -139,12 +140,12 @@ def against(one: dict[str, Any], other: dict[str, Any]) -> None:
         other["loss_difference"] = max(abs(a - b) for a, b in pairs)
 
 
-def long_window(bench: Bench, size: Size, gpus: int, lengths: list[int], device: list[str]) -> None:
+def long_window(bench: Bench, size: Size, gpus: int, lengths: list[int]) -> None:
     """Windows on one GPU until one does not fit, then that one on all GPUs."""
     for length in lengths:
         model = write_model(bench.place / f"wide-{length}", size.wide, length)
         data = write_text(bench.place / f"long-{length}", 17 * length)
-        words = ("--batch", "1", "--recompute", *device)
+        words = ("--batch", "1", "--recompute")
         alone = bench.row(f"{length:,} on one", model, data, 1, 2, *words)
         if alone["exit"] and "memory does not suffice" not in alone.get("said", ""):
             return
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, help="default all")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--long", type=int, nargs="+", help="windows that one GPU may not hold")
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=WAYS, help="default all")
     parser.add_argument("--toy", action="store_true")
     args = parser.parse_args()
     import torch
@@ -190,10 +192,12 @@ def main() -> None:
         model = args.model or write_model(Path(place) / "model", size.shape, size.window)
         data = write_text(Path(place) / "text", size.window * (size.batch * steps + 16))
         words = ("--batch", str(size.batch), "--window", str(size.window))
-        one = bench.row("one", model, data, 1, steps, *words)
-        for way in ("data", "fsdp", "context"):
+        ways = [way for way in args.ways if way != "long"]
+        one = bench.row("one", model, data, 1, steps, *words) if ways else {}
+        for way in ways:
             against(one, bench.row(way, model, data, gpus, steps, *words, "--parallel", way))
-        long_window(bench, size, gpus, args.long or list(size.long), [])
+        if "long" in args.ways:
+            long_window(bench, size, gpus, args.long or list(size.long))
     against_all = {"rows": bench.rows, "steps": steps, "window": size.window, "batch": size.batch}
     (args.out / "many_gpus.json").write_text(json.dumps(against_all, indent=2) + "\n")
     table(bench.rows)
