@@ -26,7 +26,7 @@ from typing import Any
 from conditions import conditions, one_thread
 from forks import Deadly, Ended, forked, import_as
 from tiny_recipe import LONGER, make_files
-from trees import broken_checkpoints, contents, differences, half_written, unreadable
+from trees import before_report, broken_checkpoints, contents, differences, half_written, unreadable
 
 
 def command(root: Path) -> int:
@@ -82,7 +82,11 @@ def used_by(work: Callable[[], int], root: Path) -> float:
 
 
 def kill_until(
-    number: int, draw: Callable[[], dict[str, Any]], root: Path, whole: dict[str, bytes]
+    number: int,
+    draw: Callable[[], dict[str, Any]],
+    root: Path,
+    whole: dict[str, bytes],
+    before: dict[str, bytes],
 ) -> dict[str, Any]:
     """Kill ``number`` times, restarting each time; what was seen."""
     place = root / "all"
@@ -101,7 +105,7 @@ def kill_until(
             print(f"kill {kills}/{number}: {step(ended)}", file=sys.stderr, flush=True)
             steps[step(ended)] += 1
             found = contents(place)
-            seen = [*half_written(found, whole), *unreadable(place), *broken_checkpoints(place)]
+            seen = [*half_written(found, whole, before), *unreadable(place), *broken_checkpoints(place)]
             problems += [f"kill {kills} ({step(ended)}): {one}" for one in seen]
         if ended.code != 0:
             problems.append(f"after kill {kills}: exit code {ended.code}: {ended.errors[-2000:]}")
@@ -126,13 +130,15 @@ def campaign(kills: int, events: int, seed: int) -> dict[str, Any]:
         whole = contents(root / "all")
         assert second.code == 0 and first_tree == whole, differences(first_tree, whole)
         shutil.rmtree(root / "all")
+        before = before_report(lambda: command(root), root / "all", root / "before")
+        shutil.rmtree(root / "all")
         dice = random.Random(seed)
         most = used_by(lambda: command(root), root)
         shutil.rmtree(root / "all")
-        timed = kill_until(kills, lambda: {"kill_used": dice.uniform(0, most)}, root, whole)
+        timed = kill_until(kills, lambda: {"kill_used": dice.uniform(0, most)}, root, whole, before)
         shutil.rmtree(root / "all", ignore_errors=True)
         total = count_events(lambda: command(root), root) if events else 0
-        placed = kill_until(events, lambda: {"kill_at": dice.randint(1, total)}, root, whole)
+        placed = kill_until(events, lambda: {"kill_at": dice.randint(1, total)}, root, whole, before)
         return {
             "at_random_moments": timed,
             "at_random_file_events": {**placed, "file_events_of_a_run": total},

@@ -66,7 +66,7 @@ def perplexity(path: Path) -> dict[str, Any]:
 
     settings = PerplexitySettings("text", (str(path),), (CONTEXT,), STRIDE)
     cells = Cells(path.with_suffix(".cells"), {})
-    found = run(EvenModel(), settings, cells)  # type: ignore[arg-type]
+    found = run(EvenModel(), settings, cells)
     cells.remove()
     (row,) = found["rows"]
     return {key: row[key] for key in ("perplexity", "n", "windows", "documents")}

@@ -24,13 +24,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from conditions import conditions, one_thread
 from forks import Deadly, Ended, forked, import_as, start
 from tiny_recipe import LONGER, make_files
-from trees import contents, differences, half_written
+from trees import before_report, contents, differences, half_written
 
 DISK = 48 << 20
 """Bytes of the small file system."""
@@ -43,7 +44,7 @@ class Case:
     name: str
     words: str
     whole: dict[str, bytes] = field(default_factory=dict)
-    events: int = 0
+    before: dict[str, bytes] = field(default_factory=dict)
 
 
 CPU = "--device cpu"
@@ -101,17 +102,20 @@ class Campaign:
         _well(forked(lambda: make_files(self.inputs)))
         both = [Case("", WORDS[name].replace("OUT/", "IN/")) for name in ("extend", "evaluate")]
         for case in both:
-            _well(forked(lambda case=case: self.command(case)))  # type: ignore[misc]
+            _well(forked(partial(self.command, case)))
         for case in every:
-            _well(import_as(lambda case=case: self.command(case)))  # type: ignore[misc]
+            _well(import_as(partial(self.command, case)))
             case.whole = contents(self.outputs)
             self.clear()
+            if case.name == "run":
+                case.before = before_report(partial(self.command, case), self.outputs, self.inputs / "before")
+                self.clear()
 
     def starve(
         self, case: Case, shortage: str, strength: Any, prepare: Callable[[], None], feed: Callable[[], None]
     ) -> None:
         """One command under one shortage, then fed and run again."""
-        ended = forked(lambda: self.command(case), prepare=prepare)
+        ended = forked(partial(self.command, case), prepare=prepare)
         feed()
         self.judge(case, shortage, strength, ended)
 
@@ -128,9 +132,9 @@ class Campaign:
                 told = lines[0].replace(str(self.inputs), "INPUTS").replace(str(self.outputs), "OUTPUTS")
                 self.lines.setdefault(shortage, set()).add(told[:200])
         left = contents(self.outputs)
-        self.problems += [f"{what}: {one}" for one in half_written(left, case.whole)]
+        self.problems += [f"{what}: {one}" for one in half_written(left, case.whole, case.before)]
         there = case.name == "export to a file" and any(self.outputs.iterdir())  # which it would refuse
-        again = ended if there else forked(lambda: self.command(case))
+        again = ended if there else forked(partial(self.command, case))
         if again.code != 0 and not there:
             self.problems.append(f"{what}: fed again, exit code {again.code}: {again.errors[-600:]}")
         changed = differences(contents(self.outputs), case.whole)
@@ -142,12 +146,12 @@ class Campaign:
     def all_of(self, case: Case) -> None:
         """Every shortage for one verb."""
         for size in (0, 100, 3_000, 20_000, 100_000):
-            self.starve(case, "file-size limit", size, lambda n=size: _limit(resource.RLIMIT_FSIZE, n), _no)  # type: ignore[misc]
+            self.starve(case, "file-size limit", size, partial(_limit, resource.RLIMIT_FSIZE, size), _no)
         for more in (0, 1, 2, 4, 8):
-            self.starve(case, "open-files limit", more, lambda n=more: _few_files(n), _no)  # type: ignore[misc]
+            self.starve(case, "open-files limit", more, partial(_few_files, more), _no)
         for more in (1, 8, 64, 256):
-            self.starve(case, "memory limit", f"{more} MB more", lambda n=more: _little_memory(n << 20), _no)  # type: ignore[misc]
-        self.starve(case, "clock backwards", "", lambda: self.backwards(), _no)
+            self.starve(case, "memory limit", f"{more} MB more", partial(_little_memory, more << 20), _no)
+        self.starve(case, "clock backwards", "", self.backwards, _no)
         if self.disk:
             for free in (0, 8_192, 40_960, 200_000):
                 self.fill(free)
@@ -170,7 +174,7 @@ class Campaign:
         """In a child: the time of day runs backwards, and the inputs are of next year."""
         now = time.time()
         past = iter(range(10**9))
-        time.time = lambda: now - 10 * next(past)  # type: ignore[assignment]
+        time.time = lambda: now - 10 * next(past)
         for path in self.inputs.rglob("*"):
             os.utime(path, (now + 3e7, now + 3e7))
 
@@ -185,7 +189,7 @@ class Campaign:
         first = start(stopped)
         os.waitpid(first.pid, os.WUNTRACED)
         before = contents(self.outputs)
-        ended = forked(lambda: self.command(case))
+        ended = forked(partial(self.command, case))
         if ended.code != 2 or "another ropewalk process" not in ended.errors:
             self.problems.append(f"{case.name}, two processes: exit code {ended.code}: {ended.errors[-300:]}")
         if {k: v for k, v in contents(self.outputs).items() if not k.endswith(".lock")} != {

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+
+from forks import forked
 
 from ropewalk.files import RECORD
 
@@ -25,15 +29,20 @@ def hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
 
-def half_written(found: dict[str, bytes], whole: dict[str, bytes]) -> list[str]:
+def half_written(
+    found: dict[str, bytes], whole: dict[str, bytes], before: dict[str, bytes] | None = None
+) -> list[str]:
     """What stands under a final name in ``found`` and is not what ``whole`` has there, to the byte.
 
+    before: what was there, whole too, until a later step replaced it (a model card without results yet).
     A directory with a record (but the topmost, which fills step by step) must have all of its files.
     """
     problems = [
         f"{name} is not in the whole run" if name not in whole else f"{name} differs"
         for name, data in found.items()
-        if not hidden(name) and not name.endswith("/") and whole.get(name) != data
+        if not hidden(name)
+        and not name.endswith("/")
+        and data not in (whole.get(name), (before or {}).get(name))
     ]
     steps = {name.rpartition("/")[0] for name in whole if name.endswith("/" + RECORD) and name.count("/") > 1}
     for step in sorted(steps):
@@ -86,3 +95,25 @@ def broken_checkpoints(root: Path) -> list[str]:
 def differences(found: dict[str, bytes], whole: dict[str, bytes]) -> list[str]:
     """Names in which two trees differ, hidden ones and leftovers included."""
     return sorted(name for name in {*found, *whole} if found.get(name) != whole.get(name))
+
+
+def before_report(work: Callable[[], int], root: Path, place: Path) -> dict[str, bytes]:
+    """What ``work``, run in a child, has in ``root`` when a report begins; kept in ``place`` meanwhile."""
+
+    def watched() -> int:
+        from ropewalk.verbs import report as verb
+
+        real = verb.report
+
+        def report(*words: object, **more: object) -> object:
+            shutil.copytree(root, place)
+            return real(*words, **more)
+
+        verb.report = report
+        return work()
+
+    ended = forked(watched)
+    assert ended.code == 0, ended.errors
+    found = contents(place) if place.exists() else {}
+    shutil.rmtree(place, ignore_errors=True)
+    return found
