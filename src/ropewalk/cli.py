@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from . import __version__, console
 from .errors import UserError
@@ -79,8 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"ropewalk {__version__}")
         return 0
-    if as_json:
-        console.use_stderr()
+    with console.on_stderr() if as_json else contextlib.nullcontext():
+        code, result = _call(words)
+    speaks = os.environ.get("RANK", "0") == "0"  # of several processes, one
+    if as_json and result is not None and speaks:
+        print(to_json(result), end="")
+    return code
+
+
+def _call(words: list[str]) -> tuple[int, dict[str, Any] | None]:
+    """(exit code, what the verb gave, None where it gave nothing)."""
     try:
         if words[0] not in VERBS:
             raise UserError(f"no verb {words[0]!r}; verbs: {', '.join(VERBS)}")
@@ -90,13 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = function(settings)
     except UserError as error:
         print(f"ropewalk: {printable(str(error))}", file=sys.stderr)
-        return 2
+        return 2, None
     except KeyboardInterrupt:
         print("ropewalk: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        return 130, None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        return 0, None
     except Exception as error:
         refused = refusal(error)
         if refused is None:
@@ -104,10 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         number, name = refused[0], printable(refused[1])
         where = f" ({name if len(name) <= 300 else name[:300] + '…'})" if name else ""
         print(f"ropewalk: {os.strerror(number)}{where}: {CURES[number]}", file=sys.stderr)
-        return 2
-    if as_json and os.environ.get("RANK", "0") == "0":  # of several processes, one prints
-        print(to_json(result), end="")
-    return int(result.get("exit_code", 0))
+        return 2, None
+    return int(result.get("exit_code", 0)), result
 
 
 if __name__ == "__main__":

@@ -17,10 +17,15 @@ from . import board
 _stream: TextIO | None = None
 
 
-def use_stderr() -> None:
-    """Send human text to standard error from now on: standard output is for the JSON alone."""
+@contextlib.contextmanager
+def on_stderr() -> Iterator[None]:
+    """Inside, human text goes to standard error: standard output is for the JSON alone."""
     global _stream
-    _stream = sys.stderr
+    before, _stream = _stream, sys.stderr
+    try:
+        yield
+    finally:
+        _stream = before
 
 
 def silence() -> None:
