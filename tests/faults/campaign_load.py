@@ -137,14 +137,14 @@ def report(count: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(prefix="load-") as place:
         folder = results_folder(Path(place), count)
-        began = time.monotonic()
+        began, used = time.monotonic(), time.process_time()
         found = make(results=(str(folder),), out=Path(place) / "report")
-        seconds = time.monotonic() - began
+        seconds, used = time.monotonic() - began, time.process_time() - used
         page = (Path(place) / "report" / "report.html").stat().st_size
     return {
         "files": found["files"],
         "seconds": round(seconds, 1),
-        "cpu_seconds": round(time.process_time(), 1),
+        "processor_seconds": round(used, 1),
         "peak_mb": round(peak()),
         "page_mb": round(page / 1e6, 1),
     }
@@ -173,7 +173,7 @@ def campaign(sizes: list[int], files: list[int]) -> dict[str, Any]:
             found["problems"].append(f"perplexity is not the vocabulary's over all tokens: {row}")
     found["report"] = [apart("--report", str(count)) for count in files]
     for row in found["report"]:
-        if row["files"] >= 10_000 and row["cpu_seconds"] > 60:
+        if row["files"] >= 10_000 and row["processor_seconds"] > 60:
             found["problems"].append(f"a report of {row['files']:,} files took {row['cpu_seconds']} s")
     return found
 
