@@ -156,13 +156,15 @@ def gguf_findings(path: Path) -> tuple[dict[str, Any], list[Finding]]:
 
 def same_positions(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Do two config.json files give the same rotary tables and window?"""
+    import torch
+
     a, b = read_state(one), read_state(other)
     if (a.window, a.layers.keys()) != (b.window, b.layers.keys()):
         return False
     for name, own in a.layers.items():
         x = frequencies_of(a, own, length=a.window, layer=name)
         y = frequencies_of(b, b.layers[name], length=b.window, layer=name)
-        if x.attention_factor != y.attention_factor or not bool((x.inv_freq == y.inv_freq).all()):
+        if x.attention_factor != y.attention_factor or not torch.equal(x.inv_freq, y.inv_freq):
             return False
     return True
 

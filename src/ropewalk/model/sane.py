@@ -59,14 +59,21 @@ def check_parameters(layers: dict[str, dict[str, Any]]) -> None:
                 raise UserError(f"{where} {name} is null; it must be a number above 0, such as 10000")
             if value is not None and not (_is_number(value) and value > 0):
                 raise UserError(f"{where} {name} is {shown(value)}; it must be a number above 0")
+        original = own.get("original_max_position_embeddings")
+        if original is not None and not 2 <= original <= MOST_TOKENS:
+            raise UserError(
+                f"{where} original_max_position_embeddings is {shown(original)}; a window has 2 to "
+                f"{MOST_TOKENS:,} tokens"
+            )
         share = own.get("partial_rotary_factor")
         if share is not None and not (_is_number(share) and 0 <= share <= 1):
             raise UserError(f"{where} partial_rotary_factor is {shown(share)}; it must be from 0 to 1")
         if own.get("rope_type", "default") != "default" and own.get("factor") is not None:
             _check_factor(own["factor"])
         for name in NUMBERS:
-            if own.get(name) is not None and not _is_number(own[name]):
-                raise UserError(f"{where} {name} is {shown(own[name])}; it must be a number")
+            value = own.get(name)
+            if value is not None and not (_is_number(value) and (value == 0 or 1e-9 <= abs(value) <= 1e9)):
+                raise UserError(f"{where} {name} is {shown(value)}; it must be a number of common size")
         for name in LISTS:
             values = own.get(name)
             if values is not None and not (
@@ -102,6 +109,8 @@ def check_whole(layers: dict[str, dict[str, Any]], head_dims: dict[str, int]) ->
 def _check_factor(factor: Any) -> None:
     if not _is_number(factor) or factor < 1:
         raise UserError(f"config.json has rope factor {shown(factor)}; it must be a number of at least 1")
+    if factor > MOST_TOKENS:
+        raise UserError(f"config.json has rope factor {shown(factor)}; no window is stretched so far")
 
 
 def _is_number(value: Any) -> bool:
