@@ -22,6 +22,11 @@ PARTS = ("layer", "head", "expert", "label", "block", "depth", "stage")
 POSITIVE = ("rope_theta", "attention_factor", "original_max_position_embeddings")
 NUMBERS = ("beta_fast", "beta_slow", "mscale", "mscale_all_dim", "low_freq_factor", "high_freq_factor")
 LISTS = ("short_factor", "long_factor")
+REQUIRED = {
+    "longrope": LISTS,
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+"""Rope type -> the parameters without which it means nothing."""
 
 
 def check_sizes(config: dict[str, Any]) -> None:
@@ -93,9 +98,11 @@ def check_whole(layers: dict[str, dict[str, Any]], head_dims: dict[str, int]) ->
                 f"config.json gives heads of {head_dims[layer]:,} dimensions (head_dim, or hidden_size over "
                 f"num_attention_heads), and no model has more than {MOST_DIMENSIONS:,}"
             )
-        if "rope_theta" not in own:
-            where = f" of {layer[:60]}" if layer else ""
-            raise UserError(f"config.json, rope parameters{where}: rope_theta is missing, a number above 0")
+        kind = str(own.get("rope_type", "default"))
+        for name in ("rope_theta", *REQUIRED.get(kind, ())):
+            if own.get(name) is None:
+                where = f" of {layer[:60]}" if layer else ""
+                raise UserError(f"config.json, rope parameters{where}: {kind} scaling needs {name}, absent")
         need = int(head_dims[layer] * float(own.get("partial_rotary_factor") or 1.0)) // 2
         for name in LISTS:
             values = own.get(name)
