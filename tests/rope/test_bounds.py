@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ropewalk.rope import bounds
@@ -89,6 +89,7 @@ def test_interpolation_obeys_the_corrected_bound_for_random_and_for_the_worst_sc
 @given(
     seed=SEEDS, d=HEADS, c=BASES, s1=st.floats(0, 10_000), gap=st.floats(0.05, 6.28), place=st.floats(0, 1)
 )
+@example(seed=0, d=2, c=10.0, s1=0.0, gap=1.0, place=2.225073858507e-311)
 def test_the_sharp_bound_holds_at_every_place_of_a_gap(seed, d, c, s1, gap, place):
     """Theorem 3: |a − a_linear| ≤ Σ|h_j|(1 − cos(gap·θ_j/2)) for gap ≤ 2π"""
     theta, s = bounds.frequencies(d, c), s1 + place * gap

@@ -139,7 +139,8 @@ def worst_products(theta: ArrayLike, s1: float, s2: float, s: float) -> Complex:
     place = (s - s1) / (s2 - s1)
     own = _waves(theta, s) - (1 - place) * _waves(theta, s1) - place * _waves(theta, s2)
     size = np.abs(own)
-    return np.where(size > 0, own.conj() / np.where(size > 0, size, 1), 1)
+    counts = size > np.finfo(np.float64).tiny  # the quotient of smaller ones is lost in rounding, or infinite
+    return np.where(counts, own.conj() / np.where(counts, size, 1), 1)
 
 
 def counterexample(d: int = 128, c: float = 10000.0) -> dict[str, Any]:
