@@ -22,7 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RECIPES = {"16k": "smollm2-135m-16k.yaml", "32k": "smollm2-135m-32k.yaml"}
-ARMS = ("original", "pi-{to}", "direct-{to}", "pi-mixed", "yarn-{to}", "ntk-{to}", "dynamic-{to}")
+ARMS = ("original", "pi-{to}", "direct-{to}", "pi-mixed", "pi-plain", "yarn-{to}", "ntk-{to}", "dynamic-{to}")
 PIECES = [
     *(f"{recipe}:{arm.format(to=to)}" for recipe, to in (("16k", 16384), ("32k", 32768)) for arm in ARMS),
     "sweep-32k",
@@ -80,7 +80,7 @@ def collect(work: Path, out: Path) -> list[Path]:
     place = work / "collected"
     shutil.rmtree(place, ignore_errors=True)
     for recipe in RECIPES:
-        folder = place / f"paper-{recipe}"
+        folder = place / f"smollm2-135m-{recipe}"
         copies = [(path, folder / path.name) for path in work.glob(f"{recipe}/results/*.json")]
         copies += [(path, folder / "by-steps" / path.name) for path in work.glob(f"{recipe}/by-steps/*.json")]
         copies += [

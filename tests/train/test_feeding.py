@@ -48,6 +48,25 @@ def test_skipped_positions_reach_every_distance_of_the_window():
     assert np.histogram(reached, bins=8, range=(63, 1024))[0].min() > 180
 
 
+@pytest.mark.parametrize("share, changed", [(0.0, 0), (0.25, 10), (1.0, 40)])
+def test_passages_come_back_in_the_share_of_the_windows_asked_and_the_labels_follow(share, changed):
+    rows = [window(range(64 * n, 64 * n + 64)) for n in range(40)]
+    batches = [make_batch(rows[n : n + 4], Layout(repeats=share), n // 4) for n in range(0, 40, 4)]
+    ids = torch.cat([batch["input_ids"] for batch in batches])
+    plain = torch.arange(40 * 64).view(40, 64)
+    assert int((ids != plain).any(dim=1).sum()) == changed
+    assert all((batch["labels"][:, :-1] == batch["input_ids"][:, 1:]).all() for batch in batches)
+
+
+def test_the_passages_are_the_same_whatever_the_size_of_a_micro_batch():
+    """The windows are numbered, so that resuming and other machines train on the same text."""
+    rows = [window(range(64 * n, 64 * n + 64)) for n in range(8)]
+    layout = Layout(repeats=0.5, seed=3)
+    alone = torch.cat([make_batch([row], layout, n)["input_ids"] for n, row in enumerate(rows)])
+    pairs = torch.cat([make_batch(rows[n : n + 2], layout, n // 2)["input_ids"] for n in range(0, 8, 2)])
+    assert (alone == pairs).all() and (alone != torch.arange(512).view(8, 64)).any()
+
+
 @given(st.floats(0, 1), st.integers(1, 300))
 def test_the_share_of_short_batches_is_kept_from_the_first_on(share, count):
     assert abs(sum(is_short(n, share) for n in range(count)) - count * share) < 1 + 1e-6

@@ -18,6 +18,7 @@ TRAINED_WITH: tuple[tuple[str, str, Any], ...] = (
     ("packing", "--packing", "joined"),
     ("short_share", "--short-share", 0),
     ("interrupted", "--interrupted", 0),
+    ("repeats", "--repeats", 0),
     ("clip", "--clip", 1),
     ("only", "--only", []),
 )

@@ -14,9 +14,13 @@ import torch
 from torch import Tensor
 
 from ..data.interrupted import Stream
+from ..data.repeats import with_repeats
 from ..data.windows import Window
 from .context import split
 from .loss import IGNORED
+
+REPEATS = 1
+"""Tells the chances of repeated passages from those of skipped positions."""
 
 REMEMBERED = 256
 """Steps of which the data's state is kept: more than a reader can be ahead of the training."""
@@ -31,6 +35,7 @@ class Layout:
     short_share: share of the micro-batches that are cut into windows of ``original`` tokens, L.
     short_share_end: where that share has come, evenly, by the last of ``micro_batches``; None: it stays.
     interrupted: share of the windows in which one text interrupts another: see data/interrupted.py.
+    repeats: share of the windows in which passages come back later: see data/repeats.py.
     skip_to: L' of skip-position training, 0 without: the row's position ids jump ahead so that its
     ``segments`` pieces span up to L' (PoSE, Zhu et al. 2023, arXiv 2309.10400).
     """
@@ -44,6 +49,7 @@ class Layout:
     short_share_end: float | None = None
     micro_batches: int = 0
     interrupted: float = 0.0
+    repeats: float = 0.0
 
 
 class Feeder:
@@ -133,7 +139,8 @@ def make_batch(windows: list[Window], layout: Layout, number: int) -> dict[str, 
     labels[:, t] is the token after input_ids[:, t]; the last of a row has none (`IGNORED`).
     number: the micro-batch's number from the beginning, from which all its chances are drawn.
     """
-    ids = torch.from_numpy(np.stack([window.ids for window in windows]))
+    first = number * len(windows)
+    ids = torch.from_numpy(np.stack([_repeated(w.ids, layout, first + i) for i, w in enumerate(windows)]))
     short = is_short(number, layout.short_share, layout.short_share_end, layout.micro_batches)
     if short and 0 < layout.original < ids.shape[1] and not layout.skip_to:
         return _short_rows(ids, layout.original)
@@ -156,6 +163,13 @@ def make_batch(windows: list[Window], layout: Layout, number: int) -> dict[str, 
             ends = [start - 1 for start in window.starts if start > 0]
             labels[row, ends] = IGNORED
     return batch
+
+
+def _repeated(ids: np.ndarray, layout: Layout, number: int) -> np.ndarray:
+    """Window ``number`` from the beginning, with passages that come back where the share falls on it."""
+    if not is_short(number, layout.repeats):
+        return ids
+    return with_repeats(ids, np.random.default_rng([layout.seed, number, REPEATS]))
 
 
 def is_short(number: int, share: float, end: float | None = None, total: int = 0) -> bool:

@@ -158,6 +158,8 @@ def _identity(job: Job, block: dict[str, Any], data: list[dict[str, Any]]) -> di
     }
     if layout.interrupted:
         found["interrupted"] = layout.interrupted
+    if layout.repeats:
+        found["repeats"] = layout.repeats
     if layout.short_share_end is not None:
         found["short_share_end"] = layout.short_share_end
     if job.keep_at:
@@ -352,6 +354,7 @@ def _log(
         "short_share": layout.short_share,
         "short_share_end": layout.short_share_end,
         "interrupted": layout.interrupted,
+        "repeats": layout.repeats,
         "skip_positions_to": layout.skip_to or None,
         "shares": _shares(job.parts),
         "lora": plan.lora,

@@ -1,0 +1,38 @@
+"""Passages of a window that come back later in it: what asks a model to look back any distance.
+
+In a stretch of a book almost nothing needs the words of 15,000 tokens ago, so training on it leaves some
+distances untaught (dev/LOG.md, entry 7). A passage that stands a second time is predicted perfectly by
+whoever finds the first, and by nobody else:
+
+    a b c d e f g h i j k l m n o p        d = 9 tokens, ℓ = 3
+    a b c d e f g h i j B C D n o p        b c d once more: after B, the first gives C D
+
+d is drawn evenly over all the window's distances and the place evenly among those left, so the longest
+distances are asked for as often as the short ones. The second passage overwrites what stood there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+EVERY = 512
+"""One repeated passage for so many tokens of window."""
+SHORTEST, LONGEST = 8, 32
+"""ℓ, tokens in a passage: about 4 % of the window is overwritten."""
+
+
+def with_repeats(ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A copy of the window (T,) with T/512 passages (at least one) standing a second time.
+
+    Windows of fewer than two of the longest passages stay as they are.
+    """
+    length = len(ids)
+    if length < 2 * LONGEST:
+        return ids
+    ids = ids.copy()
+    for _ in range(max(1, length // EVERY)):
+        long = int(rng.integers(SHORTEST, LONGEST + 1))
+        back = int(rng.integers(long, length - long + 1))
+        at = int(rng.integers(back, length - long + 1))
+        ids[at : at + long] = ids[at - back : at - back + long]
+    return ids
