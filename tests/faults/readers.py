@@ -151,22 +151,64 @@ def configs() -> list[dict[str, Any]]:
     return found
 
 
+COMPANIONS: dict[str, dict[str, Any]] = {
+    "ropewalk.json": {
+        "verb": "extend",
+        "model": {"name": "m", "window": 256, "factor": 4.0, "base": 1e4, "method": "linear"},
+    },
+    "tokenizer_config.json": {
+        **{"model_max_length": 128, "bos_token": {"content": "<s>"}, "add_bos_token": True},
+        **{"chat_template": "{{ bos_token }}"},
+    },
+    "tokenizer.json": {
+        "truncation": {"max_length": 128},
+        "added_tokens": [{"id": 1, "content": "<s>"}],
+        "post_processor": {
+            "type": "Sequence",
+            "processors": [
+                {"type": "ByteLevel"},
+                {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}]},
+            ],
+        },
+    },
+}
+"""What other files of a checkpoint say about its positions; `doctor` holds it against config.json."""
+
+
 def read_config(data: bytes) -> None:
-    """config.json: read, understood, looked at as `doctor` does, and lengthened."""
+    """config.json and what stands beside it: read, looked at and mended as `doctor` does, and lengthened."""
     from ropewalk.model import load
+    from ropewalk.model.checkpoint import set_window
     from ropewalk.model.config import read_state
-    from ropewalk.model.inspect import Evidence, config_findings
+    from ropewalk.model.engines import views
+    from ropewalk.model.inspect import config_findings, gather
+    from ropewalk.model.notes import notes_about
+    from ropewalk.model.repair import repaired_config
     from ropewalk.model.scaling import extended_config
+    from ropewalk.model.tables import compare_tables
 
     chooser = Chooser(data)
     if chooser.number(8) == 0:
         file = _file("config/config.json", data[1:])
     else:
         file = _file("config/config.json", _json(edited(chooser.pick(configs()), chooser)))
-    config = load.read_config(file.parent)
+    place = file.parent
+    config = load.read_config(place)
     state = read_state(config)
-    config_findings(config, state, Evidence())
+    for name, content in COMPANIONS.items():
+        (place / name).unlink(missing_ok=True)
+        if (kind := chooser.number(4)) > 1:
+            _file(f"config/{name}", _json(edited(content, chooser) if kind == 3 else content))
+    evidence = gather(place)
+    findings = config_findings(config, state, evidence)
+    notes_about(place, config, state)
+    views(config)
+    if chooser.number(16) == 15:  # lays the model out, which takes fifty times longer
+        compare_tables(config, state)
     method = chooser.pick(("linear", "ntk", "yarn", "dynamic", "none", "llama3"))
+    if findings and chooser.number(2):
+        read_state(repaired_config(config, evidence, findings))
+        set_window(place, state.stated, state.window)
     read_state(extended_config(config, 2 * state.window, method))
 
 

@@ -66,7 +66,8 @@ def set_window(place: Path, before: int, window: int) -> None:
     if file.is_file():
         tokenizer = read_json(file)
         cut = tokenizer.get("truncation")
-        if isinstance(cut, dict) and int(cut.get("max_length") or 0) < window:
+        length = cut.get("max_length") if isinstance(cut, dict) else window
+        if not isinstance(length, int | float) or length < window:
             tokenizer["truncation"] = None
             write_atomic(file, json.dumps(tokenizer, ensure_ascii=False))
     file = place / "generation_config.json"

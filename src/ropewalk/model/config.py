@@ -176,6 +176,11 @@ def read_state(config: dict[str, Any]) -> RopeState:
             f"family {family}: config.json states no window (max_position_embeddings is {shown(stated)})"
         )
     method, factor, window, original = _scaling(parameters, stated)
+    if min(window, original) < 2:
+        raise UserError(
+            f"config.json: {method} scaling by {factor:g} at a window of {stated:,} tokens means less "
+            "than two tokens before or after it; copy the model's own config.json again"
+        )
     attention = parameters.get("attention_factor")
     return RopeState(
         family=family,

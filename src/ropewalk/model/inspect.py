@@ -17,7 +17,8 @@ from .config import RopeState, read_state, split_layers, text_part
 from .engines import in_words
 from .gguf_in import gguf_config, metadata, open_gguf, rope_scaling
 from .load import read_config
-from .scaling import frequencies_of
+from .sane import MOST_TOKENS, usable
+from .scaling import METHODS, frequencies_of
 from .tables import Comparison, compare_tables
 
 
@@ -71,21 +72,20 @@ def inspect_directory(path: Path | str, *, tables: bool = True) -> list[Finding]
 
 def gather(directory: Path) -> Evidence:
     """Read the files beside config.json that say something about positions."""
-    record = read_record(directory) or {}
-    block = record.get("model") if isinstance(record.get("model"), dict) else {}
-    block = block or {}
-    config = _json(directory / "tokenizer_config.json")
-    tokenizer = _json(directory / "tokenizer.json")
-    length = config.get("model_max_length")
+    block = (read_record(directory) or {}).get("model")
+    block = block if isinstance(block, dict) else {}
+    config = json_or_nothing(directory / "tokenizer_config.json")
+    tokenizer = json_or_nothing(directory / "tokenizer.json")
     cut = tokenizer.get("truncation")
     says = config.get("add_bos_token")
+    method = block.get("method")
     return Evidence(
-        window=block.get("window"),
-        factor=block.get("factor"),
-        base=block.get("base"),
-        method=block.get("method"),
-        tokenizer=int(length) if isinstance(length, int | float) and 0 < length < 1e15 else None,
-        truncation=int(cut["max_length"]) if isinstance(cut, dict) and cut.get("max_length") else None,
+        window=_whole(block.get("window"), MOST_TOKENS),
+        factor=usable("factor", block.get("factor")),
+        base=usable("rope_theta", block.get("base")),
+        method=method if method in METHODS else None,
+        tokenizer=_whole(config.get("model_max_length"), 10**15),
+        truncation=_whole(cut.get("max_length"), MOST_TOKENS) if isinstance(cut, dict) else None,
         adds_bos=_adds_bos(tokenizer, config) if tokenizer else None,
         says_bos=says if isinstance(says, bool) else None,
     )
@@ -120,7 +120,7 @@ def table_findings(rows: list[Comparison]) -> list[Finding]:
 
 def adapter_findings(directory: Path) -> list[Finding]:
     """Does an adapter bring the scaling that it was trained under? Its own file has no room for it."""
-    adapter = _json(directory / "adapter_config.json")
+    adapter = json_or_nothing(directory / "adapter_config.json")
     base = adapter.get("base_model_name_or_path")
     merge = "merge it into a base with this scaling and ship that, or keep that base's config.json beside it"
     if not (directory / "config.json").is_file():
@@ -184,7 +184,7 @@ def _two_scalings(config: dict[str, Any], part: dict[str, Any]) -> list[Finding]
     except UserError:
         pass  # one of the two alone is not even valid: they differ
     new, old = split_layers(part["rope_parameters"]), split_layers(part["rope_scaling"])
-    words = [in_words(_standard(next(iter(d.values())))) for d in (new, old)]
+    words = [in_words(_standard(next(iter(d.values()), {}))) for d in (new, old)]
     return [
         Finding(
             "two-scalings",
@@ -337,16 +337,27 @@ def _adds_bos(tokenizer: dict[str, Any], config: dict[str, Any]) -> bool | None:
         return None
     post = tokenizer.get("post_processor")
     steps = (post.get("processors") or [post]) if isinstance(post, dict) else []
-    for step in steps:
+    for step in steps if isinstance(steps, list) else []:
+        if not isinstance(step, dict):
+            return None
         if step.get("type") == "TemplateProcessing":
-            first = (step.get("single") or [{}])[0]
-            return bool(first.get("SpecialToken", {}).get("id") == bos)
+            single = step.get("single")
+            first = single[0] if isinstance(single, list) and single else {}
+            special = first.get("SpecialToken", {}) if isinstance(first, dict) else None
+            return bool(special.get("id") == bos) if isinstance(special, dict) else None
         if step.get("type") not in ("ByteLevel", None):
             return None
     return False
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _whole(value: Any, most: int) -> int | None:
+    """A number of tokens from a file, None where it is none (some write 1e30 for "no limit")."""
+    ok = isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < most
+    return int(value) if ok else None
+
+
+def json_or_nothing(file: Path) -> dict[str, Any]:
+    """The mapping in a JSON file that may be missing or broken: then empty."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

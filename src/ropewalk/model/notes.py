@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import RopeState, as_read, text_part
-from .inspect import gather
+from .inspect import gather, json_or_nothing
 
 
 def notes_about(directory: Path | None, config: dict[str, Any], state: RopeState) -> list[str]:
@@ -47,8 +47,5 @@ def _template_has_bos(directory: Path) -> bool:
     file = directory / "chat_template.jinja"
     if file.is_file():
         return "bos_token" in file.read_text(encoding="utf-8", errors="replace")
-    try:
-        found = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+    found = json_or_nothing(directory / "tokenizer_config.json")
     return "bos_token" in json.dumps(found.get("chat_template"))

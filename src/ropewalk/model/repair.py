@@ -74,6 +74,11 @@ def _scaled(
     if state.method != "none":
         return {name: {**own, "factor": factor} if name in chosen else own for name, own in layers.items()}
     start = round(window / factor)
+    if start < 2:
+        raise UserError(
+            f"this checkpoint's files state a window of {window:,} tokens and a factor of {factor:g}, which "
+            "leave no window before the scaling; correct config.json by hand"
+        )
     method = evidence.method or "linear"
     return {
         name: stretched(state, name, method, start, window, {}) if name in chosen else own
@@ -97,7 +102,9 @@ def _agree_on_bos(place: Path, adds: bool) -> None:
     tokenizer, config = read_json(file), read_json(place / "tokenizer_config.json")
     bos = config.get("bos_token")
     bos = str(bos.get("content") if isinstance(bos, dict) else bos)
-    ids = {token["content"]: int(token["id"]) for token in tokenizer.get("added_tokens", [])}
+    added = tokenizer.get("added_tokens")
+    tokens = [one for one in added if isinstance(one, dict)] if isinstance(added, list) else []
+    ids = {str(one.get("content")): one["id"] for one in tokens if isinstance(one.get("id"), int)}
     if bos not in ids:
         raise UserError(
             f"{file}: its BOS token {bos!r} is not among its added tokens; this cannot be repaired"

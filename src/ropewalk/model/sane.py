@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import UserError
 
 MOST_PARTS = 100_000
-"""Largest plausible number of layers, heads, experts or labels: configurations make lists of that length."""
+"""Largest plausible number of heads, experts or labels: configurations make lists of that length."""
 
 MOST_TOKENS = 1 << 40
 """Largest plausible window or vocabulary, tokens."""
@@ -16,11 +16,35 @@ MOST_TOKENS = 1 << 40
 MOST_DIMENSIONS = 1 << 16
 """Largest plausible dimension of one head: a list of that length is made for its frequencies."""
 
-PARTS = ("layer", "head", "expert", "label", "block", "depth", "stage")
-"""Words in the names of settings that count parts of a model."""
+MOST_LAYERS = 2_000
+"""Largest plausible number of layers (known: 130); `doctor` lays them all out, some milliseconds each."""
 
-POSITIVE = ("rope_theta", "attention_factor", "original_max_position_embeddings")
-NUMBERS = ("beta_fast", "beta_slow", "mscale", "mscale_all_dim", "low_freq_factor", "high_freq_factor")
+PARTS = (
+    *((word, MOST_LAYERS) for word in ("layer", "block", "depth", "stage")),
+    *((word, MOST_PARTS) for word in ("head", "expert", "label")),
+)
+"""Words in the names of settings that count parts of a model, and the most that there are."""
+
+NUMBERS = {
+    "rope_theta": (1.001, 1e30),
+    "factor": (1.0, float(MOST_TOKENS)),
+    "original_max_position_embeddings": (2.0, float(MOST_TOKENS)),
+    "partial_rotary_factor": (1e-6, 1.0),
+    "attention_factor": (1e-6, 1e6),
+    "short_mscale": (1e-6, 1e6),
+    "long_mscale": (1e-6, 1e6),
+    "mscale": (0.0, 1e6),
+    "mscale_all_dim": (0.0, 1e6),
+    "beta_fast": (1e-6, 1e9),
+    "beta_slow": (1e-6, 1e9),
+    "low_freq_factor": (1e-6, 1e9),
+    "high_freq_factor": (1e-6, 1e9),
+}
+"""Rope parameter -> the smallest and the largest value that it can have; all are finite numbers."""
+
+DIVISORS = (1e-6, 1e15)
+"""Bounds of each number in LISTS; lengthening multiplies them."""
+
 LISTS = ("short_factor", "long_factor")
 REQUIRED = {
     "longrope": LISTS,
@@ -45,8 +69,8 @@ def check_sizes(config: dict[str, Any]) -> None:
             if isinstance(value, dict | list):
                 stack.append(value)
             elif isinstance(value, int) and not isinstance(value, bool):
-                limit = MOST_PARTS if any(word in str(name) for word in PARTS) else MOST_TOKENS
-                limit = MOST_TOKENS if "dim" in str(name) or "size" in str(name) else limit
+                limit = next((most for word, most in PARTS if word in str(name)), MOST_TOKENS)
+                limit = MOST_TOKENS if any(word in str(name) for word in ("dim", "size")) else limit
                 if abs(value) > limit:
                     raise UserError(
                         f"config.json has {str(name)[:60]} {shown(value)}, and no model has more than "
@@ -55,36 +79,34 @@ def check_sizes(config: dict[str, Any]) -> None:
 
 
 def check_parameters(layers: dict[str, dict[str, Any]]) -> None:
-    """Refuse rope parameters, of any layer type, that are not numbers of the kind they stand for."""
+    """The one gate for rope parameters, of any layer type: each is of the kind and size it stands for.
+
+    What passes can be computed with in float64 without an overflow, a division by zero or a wrong type.
+    Raises UserError.
+    """
     for layer, own in layers.items():
-        where = f"config.json, rope parameters{f' of {layer}' if layer else ''}:"
-        for name in POSITIVE:
+        where = f"config.json, rope parameters{f' of {layer[:60]}' if layer else ''}:"
+        if "rope_theta" in own and own["rope_theta"] is None:
+            raise UserError(f"{where} rope_theta is null; it must be a number above 1, such as 10000")
+        for name, (low, high) in NUMBERS.items():
             value = own.get(name)
-            if name == "rope_theta" and name in own and value is None:
-                raise UserError(f"{where} {name} is null; it must be a number above 0, such as 10000")
-            if value is not None and not (_is_number(value) and value > 0):
-                raise UserError(f"{where} {name} is {shown(value)}; it must be a number above 0")
-        original = own.get("original_max_position_embeddings")
-        if original is not None and not 2 <= original <= MOST_TOKENS:
-            raise UserError(
-                f"{where} original_max_position_embeddings is {shown(original)}; a window has 2 to "
-                f"{MOST_TOKENS:,} tokens"
-            )
-        share = own.get("partial_rotary_factor")
-        if share is not None and not (_is_number(share) and 0 <= share <= 1):
-            raise UserError(f"{where} partial_rotary_factor is {shown(share)}; it must be from 0 to 1")
-        if own.get("rope_type", "default") != "default" and own.get("factor") is not None:
-            _check_factor(own["factor"])
-        for name in NUMBERS:
-            value = own.get(name)
-            if value is not None and not (_is_number(value) and (value == 0 or 1e-9 <= abs(value) <= 1e9)):
-                raise UserError(f"{where} {name} is {shown(value)}; it must be a number of common size")
+            if value is not None and not _is_number(value, low, high):
+                raise UserError(
+                    f"{where} {name} is {shown(value)}; it must be a number from {low:g} to {high:,.13g}"
+                )
         for name in LISTS:
             values = own.get(name)
             if values is not None and not (
-                isinstance(values, list) and values and all(_is_number(v) and v > 0 for v in values)
+                isinstance(values, list) and values and all(_is_number(v, *DIVISORS) for v in values)
             ):
                 raise UserError(f"{where} {name} is {shown(values)}; it must be a list of numbers above 0")
+        if not isinstance(own.get("truncate", True), bool | None):
+            raise UserError(f"{where} truncate is {shown(own['truncate'])}; it must be true or false")
+        for name, value in own.items():
+            if not isinstance(name, str) or len(name) > 200:
+                raise UserError(f"{where} {shown(name)} is no name of a parameter")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{where} {name[:60]} is {value}; it must be a finite number")
 
 
 def check_whole(layers: dict[str, dict[str, Any]], head_dims: dict[str, int]) -> None:
@@ -113,18 +135,14 @@ def check_whole(layers: dict[str, dict[str, Any]], head_dims: dict[str, int]) ->
                 )
 
 
-def _check_factor(factor: Any) -> None:
-    if not _is_number(factor) or factor < 1:
-        raise UserError(f"config.json has rope factor {shown(factor)}; it must be a number of at least 1")
-    if factor > MOST_TOKENS:
-        raise UserError(f"config.json has rope factor {shown(factor)}; no window is stretched so far")
+def usable(name: str, value: Any) -> float | None:
+    """A number that may stand for the rope parameter ``name``, None where it may not."""
+    return float(value) if _is_number(value, *NUMBERS[name]) else None
 
 
-def _is_number(value: Any) -> bool:
-    """A finite number that a float holds, and no truth value."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < 2**1000 and math.isfinite(value)
+def _is_number(value: Any, low: float, high: float) -> bool:
+    """A finite number between these bounds, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 def shown(value: Any) -> str:

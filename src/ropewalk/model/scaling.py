@@ -245,6 +245,8 @@ def frequencies_of(
 
 def factor_of(state: RopeState, own: dict[str, Any]) -> float:
     """By what these rope parameters stretch; yarn and longrope may leave it to the windows stated."""
+    if own.get("rope_type", "default") == "default":
+        return 1.0
     if own.get("factor") is not None:
         return float(own["factor"])
     original = int(own.get("original_max_position_embeddings") or state.original_window)
