@@ -9,7 +9,7 @@ import pytest
 
 from ropewalk import starving
 from ropewalk.errors import UserError
-from ropewalk.starving import CURES, SHORTAGES, refusal, require_room
+from ropewalk.starving import CURES, SHORTAGES, refusal, require_room, told
 
 
 def wrapped(error: BaseException, cause: BaseException) -> BaseException:
@@ -39,6 +39,14 @@ def test_a_refusal_is_found_and_a_fault_of_ours_is_not_one(error, found):
 
 def test_every_shortage_has_a_cure():
     assert set(SHORTAGES) <= set(CURES)
+
+
+def test_a_line_about_a_refusal_names_what_was_written_to_and_the_cure():
+    copied = OSError(errno.ENOSPC, "No space", "/from", None, "/to")
+    assert told(copied) == f"No space left on device (/to): {CURES[errno.ENOSPC]}"
+    serialized = RuntimeError("Error while serializing: I/O error: File too large (os error 27)")
+    assert told(serialized) == f"File too large: {CURES[errno.EFBIG]}"
+    assert told(ValueError("ours")) is None
 
 
 @pytest.mark.parametrize(

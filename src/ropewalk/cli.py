@@ -13,7 +13,7 @@ from . import __version__, console
 from .errors import UserError
 from .files import to_json
 from .settings import parse_arguments
-from .starving import CURES, refusal
+from .starving import told
 
 VERBS = {
     "demo": "the whole way on the embedded model, on this machine, in minutes",
@@ -108,12 +108,10 @@ def _call(words: list[str]) -> tuple[int, dict[str, Any] | None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0, None
     except Exception as error:
-        refused = refusal(error)
-        if refused is None:
+        line = told(error)
+        if line is None:
             raise
-        number, name = refused[0], printable(refused[1])
-        where = f" ({name if len(name) <= 300 else name[:300] + '…'})" if name else ""
-        print(f"ropewalk: {os.strerror(number)}{where}: {CURES[number]}", file=sys.stderr)
+        print(f"ropewalk: {printable(line)}", file=sys.stderr)
         return 2, None
     return int(result.get("exit_code", 0)), result
 

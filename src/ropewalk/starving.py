@@ -48,9 +48,21 @@ def refusal(error: BaseException) -> tuple[int, str] | None:
         number = _number(seen)
         if number is not None and (seen is error or number in SHORTAGES):
             name = getattr(seen, "filename", None)
+            if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # of a copy, what was written to
+                name = getattr(seen, "filename2", None) or name
             return number, name if isinstance(name, str) else os.fsdecode(name) if name else ""
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     return None
+
+
+def told(error: BaseException) -> str | None:
+    """``File too large (FILE): raise the limit …``, what was refused with its cure; None as `refusal`."""
+    refused = refusal(error)
+    if refused is None:
+        return None
+    number, name = refused
+    where = f" ({name if len(name) <= 300 else name[:300] + '…'})" if name else ""
+    return f"{os.strerror(number)}{where}: {CURES[number]}"
 
 
 def _number(error: BaseException) -> int | None:

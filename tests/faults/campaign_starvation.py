@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -33,6 +34,8 @@ from forks import Deadly, Ended, forked, import_as, start
 from tiny_recipe import LONGER, make_files
 from trees import before_report, contents, differences, half_written
 
+CURE = re.compile(r"\b(free|raise|name another|name an output|choose|wait)\b")
+"""A word of what to do, in every line."""
 DISK = 48 << 20
 """Bytes of the small file system."""
 
@@ -129,6 +132,8 @@ class Campaign:
             if len(lines) != 1 or not lines[0].startswith("ropewalk: "):
                 self.problems.append(f"{what}: not one line: {ended.errors[-600:]}")
             else:
+                if not CURE.search(lines[0]):
+                    self.problems.append(f"{what}: no cure in {lines[0]}")
                 told = lines[0].replace(str(self.inputs), "INPUTS").replace(str(self.outputs), "OUTPUTS")
                 self.lines.setdefault(shortage, set()).add(told[:200])
         left = contents(self.outputs)

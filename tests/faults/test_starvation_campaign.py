@@ -84,7 +84,7 @@ def test_a_gguf_file_of_which_the_last_bytes_do_not_fit_is_not_left(fed, capsys)
     with limited(resource.RLIMIT_FSIZE, size - 100):
         code = call("export", root)
     assert not (root / "out" / "gguf").exists()
-    assert "cannot be written" in check_refused_and_then_complete("export", fed, code, capsys)
+    assert "raise the limit" in check_refused_and_then_complete("export", fed, code, capsys)
 
 
 @pytest.mark.parametrize("verb", VERBS)

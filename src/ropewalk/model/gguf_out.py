@@ -49,7 +49,8 @@ def write_gguf(
         _write(directory, file, (read, state, words, names, headers), kind, name, about or {})
     except FileNotFoundError as error:  # so safetensors says that it may open no more files
         raise UserError(
-            f"the weights cannot be opened ({error}); are too many files open (ulimit -n)?"
+            f"the weights cannot be opened ({error}): raise the limit on open files (ulimit -n), then run "
+            "the same command again"
         ) from None
     except OSError as error:
         refused = refusal(error)
@@ -197,11 +198,14 @@ def _require_whole(file: Path) -> None:
     except (ValueError, IndexError):
         ends = []
     if not ends or file.stat().st_size < max(ends):
-        raise UserError(_short(file, f"{file.stat().st_size:,} of {max(ends, default=0):,} bytes"))
+        raise UserError(_short(file, f"it ended after {file.stat().st_size:,} bytes"))
 
 
 def _short(file: Path, why: str) -> str:
-    return f"{file} cannot be written whole ({why}): is the disk full, or the size of files limited?"
+    return (
+        f"{file} cannot be written whole ({why}): free some space or raise the limit on a file's size, then "
+        "run the same command again"
+    )
 
 
 def _add_architecture(writer: Any, read: dict[str, Any], state: RopeState) -> None:

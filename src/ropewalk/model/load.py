@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import fingerprint, read_record
+from ..starving import told
 from .config import RopeState, as_read, read_state
 from .quiet import quiet
 from .source import display_name
@@ -102,7 +103,7 @@ def load_model(
                 **more,
             )
         except (ValueError, OSError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = told(error) or " ".join(str(error).split())[:300]
             raise UserError(f"model {path} cannot be loaded: {reason}") from None
         model, report = loaded
         missing = sorted(report.get("missing_keys") or [])

@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..model.attention import kernel
 from ..model.load import load_model
 from ..model.quiet import quiet
+from ..starving import told
 from .context import adopt, context_group
 from .feeding import Feeder
 from .keeping import DATA_STATE, Keeper, step_of
@@ -281,10 +282,12 @@ def _run(trainer: WindowTrainer, plan: Plan, checkpoint: Path | None) -> None:
         with _enough_memory(plan, lambda: trainer.state.global_step):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     except (OSError, SafetensorError) as error:  # a full disk, data that vanished
-        raise UserError(f"the training stopped: {error}; the last checkpoint is kept") from None
+        reason = told(error) or error
+        raise UserError(f"the training stopped: {reason}; the last checkpoint is kept") from None
     except RuntimeError as error:
         if not any(words in str(error) for words in ("PytorchStreamWriter", "unexpected pos")):
             raise  # so torch.save says that the disk is full
         raise UserError(
-            "the training stopped: a checkpoint could not be written, is the disk full? The last one is kept"
+            "the training stopped: a checkpoint cannot be written whole: free some space or raise the limit "
+            "on a file's size, then run the same command again; the last checkpoint is kept"
         ) from None
