@@ -6,7 +6,8 @@ The ordinary way is the loop of transformers' own guide to perplexity: one windo
 whole model, labels −100 where a token was scored before, so that full logits are made and turned to
 float32. Ours is `ropewalk.model.lm` as `ropewalk evaluate` uses it. Both score the same windows of the same
 text with the same bfloat16 weights; the perplexities must agree to 1e-3. Every variant is warmed up on one
-batch first, and the GPU is synchronised around the clock; compiling is reported apart.
+batch first, and the GPU is synchronised around the clock; compiling is reported apart ("prepared"). The
+results are written after each variant.
 
 Without MODEL, a random model in the shape of SmolLM2-135M is used (30 layers, hidden 576, 9 heads of 64, 3
 key-value heads, vocabulary 49,152), whose speed is the same.
@@ -20,16 +21,19 @@ import json
 import math
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ropewalk.data.text import documents
 from ropewalk.evals.texts import Text, window_ids
+from ropewalk.files import write_atomic
 from ropewalk.metrics.windows import windows
+from ropewalk.model import lm as module
 from ropewalk.model.lm import TransformersLM
-from ropewalk.model.load import load_model
 
 STRIDE = 256
 
@@ -127,83 +131,189 @@ def peak_rates(device: str) -> tuple[float, float]:
     return best[0], best[1]
 
 
-def measure(
-    name: str, lm: TransformersLM, rows: torch.Tensor, warm: int
-) -> tuple[dict[str, Any], list[float]]:
-    """Time one variant of ours over all windows. ``warm`` windows go first, unmeasured but for their time."""
-    start = time.perf_counter()
-    lm.log_probs(rows[:warm], STRIDE)
-    prepared = time.perf_counter() - start
-    if lm.on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    seconds, found = timed(lambda: lm.log_probs(rows, STRIDE), lm.device)
-    losses = (-found.double()).sum(dim=1).tolist()
-    row = {"way": name, "seconds": seconds, "prepared": prepared, "kernel": kernel_name(lm, rows)}
-    return row, losses
+@dataclass(frozen=True)
+class Way:
+    """One way of ours to score the windows.
+
+    layers: "eager" transformers' own; "compiled" each of them; "parts" `ropewalk.model.plain`.
+    tokens: at most so many at once.  rows: so many at once through the feed-forward part.
+    replay: as a CUDA graph.  trim: of the last layer only the scored rows.
+    """
+
+    layers: str
+    tokens: int = 1 << 17
+    rows: int = 1 << 20
+    replay: bool = False
+    trim: bool = True
+
+    def __str__(self) -> str:
+        more = [f"{self.tokens >> 10}k at once"] if self.tokens != 1 << 17 else []
+        more += [f"feed-forward {self.rows >> 10}k"] if self.rows != 1 << 20 else []
+        more += ["replayed"] if self.replay else []
+        more += [] if self.trim else ["whole last layer"]
+        return ", ".join([self.layers, *more])
+
+
+TOP = (Way("parts"),)
+WAYS: dict[int, tuple[Way, ...]] = {
+    8192: (
+        Way("parts", 1 << 14, replay=True),
+        Way("parts", 1 << 13, replay=True),
+        Way("parts", 1 << 15, replay=True),
+        Way("parts", rows=1 << 12, replay=True),
+        Way("parts", 1 << 16, rows=1 << 13, replay=True),
+    ),
+    32768: (
+        Way("parts", rows=1 << 12, replay=True),
+        Way("parts", 1 << 15, replay=True),
+        Way("parts", rows=1 << 13, replay=True),
+    ),
+}
+LAST = (Way("parts", trim=False), Way("eager"), Way("compiled"))
+
+
+def plan(lengths: list[int], chosen: list[str]) -> list[tuple[int, Way]]:
+    """What is measured in this order: what matters most at every length, then variants, then what was."""
+    jobs = [(length, way) for way in TOP for length in lengths]
+    jobs += [(length, way) for length in lengths for way in WAYS.get(length, ())]
+    jobs += [(length, way) for way in LAST for length in lengths]
+    return [(length, way) for length, way in jobs if not chosen or way.layers in chosen]
+
+
+class Bench:
+    """The model in memory, the windows of each length, and the ordinary way's row for each."""
+
+    def __init__(self, path: Path, args: argparse.Namespace) -> None:
+        self.args = args
+        self.lm = TransformersLM(path, args.device, args.dtype, compiled=False, kernel=args.kernel)
+        self.rows, self.first, self.least, self.losses = {}, {}, {}, {}
+        rates = self.rates = peak_rates(args.device)
+        for length in args.windows:
+            count = max(8, args.tokens // length)
+            text = read_text(self.lm, args.data, length - (self.lm.bos is not None) + count * STRIDE)
+            jobs = windows("sliding", len(text.ids), length, STRIDE, self.lm.bos is not None)[1:]
+            self.rows[length] = torch.stack([window_ids(self.lm, text, job) for job in jobs])
+            few = self.rows[length][: max(4, min(count, args.ordinary // length))]
+            self.first[length], self.losses[length] = ordinary_row(self.lm.model, args, few)
+            self.least[length] = floor(self.lm.model, length, *rates)
+            self.first[length] |= compared(self, length, self.first[length], self.losses[length])
+            print(line(self.first[length]), flush=True)
+
+    def set(self, way: Way) -> None:
+        """Let the model compute this way."""
+        lm = self.lm
+        lm.compiled = way.layers != "eager"
+        module.GPU_BATCH = way.tokens
+        lm._limits.clear()
+        if way.layers == "compiled":
+            lm.__dict__["_decoder"] = None
+        elif way.layers == "parts":
+            assert lm._decoder is not None, "this model's layers are not plain"
+            lm._decoder.rows, lm._decoder.replay, lm._decoder.trim = way.rows, way.replay, way.trim
+
+    def measure(self, length: int, way: Way) -> dict[str, Any]:
+        """Time one way over all windows; a first batch goes before, unmeasured but for its time."""
+        lm, rows = self.lm, self.rows[length]
+        self.set(way)
+        start = time.perf_counter()
+        lm.log_probs(rows[: max(1, way.tokens // length)], STRIDE)
+        row: dict[str, Any] = {"way": str(way), "prepared": time.perf_counter() - start}
+        if lm.on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        seconds, found = timed(lambda: lm.log_probs(rows, STRIDE), lm.device)
+        row |= {"seconds": seconds, "ms_a_window": 1e3 * seconds / len(rows), "memory_gb": peak(lm.device)}
+        row |= {"kernel": kernel_name(lm, rows), "windows": len(rows)}
+        if lm.on_gpu:
+            torch.cuda.empty_cache()
+        return row | compared(self, length, row, (-found.double()).sum(dim=1).tolist())
+
+
+def compared(bench: Bench, length: int, row: dict[str, Any], losses: list[float]) -> dict[str, Any]:
+    """What a row says beside the ordinary way's: speed, and how far the values differ.
+
+    window_difference: root mean square difference of the windows' losses, as a share of their spread over
+    windows; a random model's perplexity alone would hide a fault.
+    """
+    first, least, expected = bench.first[length], bench.least[length], np.array(bench.losses[length])
+    few = np.array(losses[: len(expected)])
+    value = math.exp(few.mean() / STRIDE)
+    return {
+        "window": length,
+        "tokens_a_second": 1e3 * length / row["ms_a_window"],
+        "times_as_fast": first["ms_a_window"] / row["ms_a_window"],
+        "perplexity": value,
+        "difference": value / math.exp(expected.mean() / STRIDE) - 1,
+        "window_difference": float(np.sqrt(np.mean((few - expected) ** 2)) / expected.std()),
+        "of_floor": row["ms_a_window"] / least["ms"],
+        **{f"floor_{key}": x for key, x in least.items()},
+    }
+
+
+def kernels(lm: TransformersLM, rows: torch.Tensor) -> dict[str, float]:
+    """Milliseconds a window in each GPU kernel over one batch, the longest first."""
+    both = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=both) as profile:
+        lm.log_probs(rows, STRIDE)
+    times: dict[str, float] = {}
+    for event in profile.events():
+        if event.device_type == torch.autograd.DeviceType.CUDA and not event.name.startswith("#"):
+            name = event.name[:100]
+            times[name] = times.get(name, 0.0) + event.time_range.elapsed_us() / 1e3 / len(rows)
+    return dict(sorted(times.items(), key=lambda item: -item[1])[:20])
 
 
 def kernel_name(lm: TransformersLM, rows: torch.Tensor) -> str:
     return lm.kernel_for(rows) if lm.on_gpu else "torch"
 
 
-def at_window(path: Path, args: argparse.Namespace, length: int, rates: tuple[float, float]) -> list[dict]:
-    """All variants at one window length."""
-    lm = TransformersLM(path, args.device, args.dtype, compiled=False)
-    count = max(8, args.tokens // length)
-    text = read_text(lm, args.data, length - (lm.bos is not None) + count * STRIDE)
-    jobs = windows("sliding", len(text.ids), length, STRIDE, lm.bos is not None)[1:]
-    rows = torch.stack([window_ids(lm, text, job) for job in jobs])
-    few = rows[: max(4, min(len(rows), args.ordinary // length))]
-    first, least = ordinary_row(path, args, few, rates)
-    found = [first]
-    variants: list[tuple[str, dict[str, Any]]] = [("ours, torch's kernel", {"kernel": "torch"})]
-    variants += [("ours, measured kernel", {"kernel": None}), ("ours, compiled", {"compiled": True})]
-    if args.search:
-        variants.append(("ours, searched", {"compiled": True, "search": True}))
-    for name, more in variants:
-        lm = TransformersLM(path, args.device, args.dtype, **{"compiled": False, **more})
-        lm.ready()
-        row, losses = measure(name, lm, rows, min(len(rows), max(1, (1 << 17) // length)))
-        row["memory_gb"] = peak(args.device)
-        row["perplexity"] = math.exp(sum(losses[: len(few)]) / len(few) / STRIDE)
-        row["ms_a_window"] = 1e3 * row["seconds"] / len(rows)
-        found.append(row)
-        del lm
-        if args.device != "cpu":
-            torch.cuda.empty_cache()
-    for row in found:
-        row |= {"window": length, "windows": len(rows), "tokens_a_second": 1e3 * length / row["ms_a_window"]}
-        row["times_as_fast"] = first["ms_a_window"] / row["ms_a_window"]
-        row["difference"] = row["perplexity"] / first["perplexity"] - 1
-        row["of_floor"] = row["ms_a_window"] / least["ms"]
-        row |= {f"floor_{key}": value for key, value in least.items()}
-    return found
-
-
 def ordinary_row(
-    path: Path, args: argparse.Namespace, few: torch.Tensor, rates: tuple[float, float]
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """(the ordinary way's row, the floor of a window)."""
-    model = load_model(path, dtype=args.dtype, device=args.device)
+    model: Any, args: argparse.Namespace, few: torch.Tensor
+) -> tuple[dict[str, Any], list[float]]:
+    """(the ordinary way's row, the windows' losses)."""
     ordinary(model, few[:2])
     if args.device != "cpu":
         torch.cuda.reset_peak_memory_stats()
     seconds, losses = timed(lambda: ordinary(model, few), args.device)
-    row = {
-        "way": "ordinary",
-        "seconds": seconds,
-        "ms_a_window": 1e3 * seconds / len(few),
-        "kernel": "torch",
-        "prepared": 0.0,
-        "memory_gb": peak(args.device),
-        "perplexity": math.exp(sum(losses) / len(few) / STRIDE),
-    }
-    return row, floor(model, few.shape[1], *rates)
+    row = {"way": "ordinary", "seconds": seconds, "ms_a_window": 1e3 * seconds / len(few), "kernel": "torch"}
+    return row | {"prepared": 0.0, "memory_gb": peak(args.device), "windows": len(few)}, losses
 
 
 def peak(device: str) -> float:
     """The most memory that was in use, GB."""
     return torch.cuda.max_memory_allocated() / 1e9 if device != "cpu" else 0.0
+
+
+def line(r: dict[str, Any]) -> str:
+    speed = f"{r['ms_a_window']:>9.2f} {r['times_as_fast']:>5.2f} {r['of_floor']:>6.2f}"
+    equal = f"{r['difference']:>+9.1e} {r['window_difference']:>8.1e}"
+    return f"{r['window']:>7} {r['way']:40} {speed} {r['memory_gb']:>5.1f} {equal} {r['prepared']:>5.1f}"
+
+
+def write(place: Path, conditions: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """The rows so far, as JSON and, but for the kernels, as CSV."""
+    place.mkdir(parents=True, exist_ok=True)
+    write_atomic(
+        place / "perplexity.json", json.dumps({"conditions": conditions, "rows": rows}, indent=2) + "\n"
+    )
+    names = sorted({key for row in rows for key in row} - {"kernels_ms_a_window"})
+    with open(place / "perplexity.csv", "w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def conditions(args: argparse.Namespace, rates: tuple[float, float]) -> dict[str, Any]:
+    return {
+        "device": torch.cuda.get_device_name() if args.device != "cpu" else "cpu",
+        "torch": torch.__version__,
+        "transformers": __import__("transformers").__version__,
+        "dtype": args.dtype,
+        "model": Path(args.model).name if args.model else "random, shape of SmolLM2-135M",
+        "data": [Path(name).name for name in args.data] or "random tokens",
+        "stride": STRIDE,
+        "measured_tflops": rates[0] / 1e12,
+        "measured_gigabytes_a_second": rates[1] / 1e9,
+    }
 
 
 def main() -> None:
@@ -213,44 +323,42 @@ def main() -> None:
     parser.add_argument("--windows", nargs="+", type=int, default=[8192, 32768])
     parser.add_argument("--tokens", type=int, default=1 << 21, help="tokens of windows to read, ours")
     parser.add_argument("--ordinary", type=int, default=1 << 20, help="tokens to read the ordinary way")
-    parser.add_argument("--search", action="store_true", help="also compiled with a search of kernels")
+    parser.add_argument("--ways", nargs="*", default=[], help="only these: parts, eager, compiled")
+    parser.add_argument("--kernel", help="attention kernel (default: measured)")
+    parser.add_argument("--profile", action="store_true", help="also the milliseconds of each GPU kernel")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="start nothing after so many")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/perplexity"))
     args = parser.parse_args()
+    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(args.model) if args.model else random_model(Path(scratch) / "random-135M")
-        rates = peak_rates(args.device)
-        rows = [row for length in args.windows for row in at_window(path, args, length, rates)]
-    device = torch.cuda.get_device_name() if args.device != "cpu" else "cpu"
-    conditions = {
-        "device": device,
-        "torch": torch.__version__,
-        "transformers": __import__("transformers").__version__,
-        "dtype": args.dtype,
-        "model": args.model or "random, shape of SmolLM2-135M",
-        "stride": STRIDE,
-        "measured_tflops": rates[0] / 1e12,
-        "measured_gigabytes_a_second": rates[1] / 1e9,
-    }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "perplexity.json").write_text(
-        json.dumps({"conditions": conditions, "rows": rows}, indent=2) + "\n"
-    )
-    with open(args.out / "perplexity.csv", "w", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=sorted({key for row in rows for key in row}))
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"{device}, torch {torch.__version__}, {args.dtype}, stride {STRIDE}")
-    print(
-        f"{'window':>7} {'way':22} {'kernel':8} {'ms/window':>9} {'x':>5} {'/floor':>6} {'GB':>5} {'diff':>9}"
-    )
-    for r in rows:
-        speed = f"{r['ms_a_window']:>9.1f} {r['times_as_fast']:>5.2f} {r['of_floor']:>6.2f}"
-        rest = f"{r['memory_gb']:>5.1f} {r['difference']:>+9.1e}"
-        print(f"{r['window']:>7} {r['way']:22} {r['kernel']:8} {speed} {rest}")
-    wrong = [r for r in rows if abs(r["difference"]) > 1e-3]
-    print("values equal to 1e-3" if not wrong else f"VALUES DIFFER: {[r['way'] for r in wrong]}")
+        print(
+            f"{'window':>7} {'way':40} {'ms/window':>9} {'x':>5} {'/floor':>6} {'GB':>5} differences prepared"
+        )
+        bench = Bench(Path(args.model) if args.model else random_model(Path(scratch) / "random-135M"), args)
+        about, rows = conditions(args, bench.rates), list(bench.first.values())
+        write(args.out, about, rows)
+        for length, way in plan(args.windows, args.ways):
+            if time.perf_counter() - start > args.seconds:
+                print(f"{length:>7} {way}: not measured, the time is over")
+                continue
+            if way.replay and args.device == "cpu":
+                continue
+            try:
+                rows.append(bench.measure(length, way))
+            except RuntimeError as error:  # one way that fails must not cost the others
+                rows.append({"way": str(way), "window": length, "failed": str(error).splitlines()[0][:300]})
+                print(f"{length:>7} {way}: {rows[-1]['failed']}", flush=True)
+            else:
+                print(line(rows[-1]), flush=True)
+            write(args.out, about, rows)
+            if args.profile and way in TOP and bench.lm.on_gpu:
+                batch = bench.rows[length][: max(1, way.tokens // length)]
+                rows[-1]["kernels_ms_a_window"] = kernels(bench.lm, batch)
+    write(args.out, about, rows)
+    wrong = [r["way"] for r in rows if abs(r.get("difference", math.nan)) > 1e-3]
+    print("values equal to 1e-3" if not wrong else f"VALUES DIFFER: {wrong}")
 
 
 if __name__ == "__main__":

@@ -16,11 +16,15 @@ from . import attention
 from .cache import branched, keeps_all, make_cache
 from .decoding import GREEDY, Decoding, answer, keep, shared_start
 from .load import load_config, load_model, load_tokenizer, model_block
+from .plain import PlainDecoder, plain_decoder
 from .quiet import quiet
 from .swap import Rotations
 
-CPU_LOGITS, GPU_LOGITS = 1 << 22, 1 << 28
-"""Logits computed at once: 16 MB stay in a CPU's cache, 1 GiB fills a GPU."""
+CPU_LOGITS, GPU_LOGITS = 1 << 22, 1 << 26
+"""Logits computed at once: 16 MB stay in a CPU's cache, 256 MB fill a GPU."""
+
+GPU_BATCH = 1 << 17
+"""Tokens that a GPU is given at once, at most."""
 
 PAYS_FROM = 5e15
 """Tokens × parameters from which compiling pays: about a minute of an H100."""
@@ -68,7 +72,8 @@ class TransformersLM:
     that worked is kept.
 
     device: "cpu", "cuda", "cuda:1".  dtype: of the weights; losses are float32 always.
-    compiled: torch.compile the decoder layers for scoring; None leaves it to `prepare`.
+    compiled: torch.compile for scoring, of plain layers their parts (`plain.PlainDecoder`), else whole
+    layers; None leaves it to `prepare`.
     search: when compiling, let torch try its matrix products against one another (minutes).
     kernel: an attention kernel of `attention.KERNELS`, "torch" for torch's choice, None to measure.
     """
@@ -142,6 +147,15 @@ class TransformersLM:
             layer.compile(dynamic=False, mode=self._mode)
         return True
 
+    @cached_property
+    def _decoder(self) -> PlainDecoder | None:
+        """Our own way through the layers, where they are plain."""
+        self.ready()
+        found = plain_decoder(self.model, compiled=True)
+        if found is not None:
+            found.trim = self.alone
+        return found
+
     @contextlib.contextmanager
     def _eagerly(self) -> Iterator[None]:
         """Inside, compiled layers run as they were: prompts of many lengths would compile many times."""
@@ -169,10 +183,11 @@ class TransformersLM:
         of 49,152 the full logits of one window of 32,768 tokens are 6.4 GB in float32.
         """
         assert 1 <= scored < windows.shape[1], f"{scored} scored tokens in windows of {windows.shape[1]}"
-        if self.compiled:
+        if self.compiled and self._decoder is None:
             assert self._compiled_layers
+        ids = windows.to(self.device)  # all at once, and back at once: between parts the GPU need not wait
         with contextlib.nullcontext() if self.compiled else self._eagerly():
-            return self._in_parts(windows, "score", lambda part: self._score(part, scored))
+            return self._in_parts(ids, "score", lambda part: self._score(part, scored)).cpu()
 
     @cached_property
     def stops(self) -> tuple[int, ...]:
@@ -233,8 +248,7 @@ class TransformersLM:
             return self._in_parts(rows, "generate", lambda part: self._along(part, cuts, tail, new_tokens))
 
     @torch.inference_mode()
-    def _score(self, windows: Tensor, scored: int) -> Tensor:
-        ids = windows.to(self.device)
+    def _score(self, ids: Tensor, scored: int) -> Tensor:
         targets = ids[:, -scored:].reshape(-1)
         with attention.kernel(self.kernel_for(ids)):
             self._rotations.renew()
@@ -242,15 +256,28 @@ class TransformersLM:
                 logits = self._logits(ids, scored + 1)[:, :-1]
                 losses = _losses(logits.reshape(len(targets), -1), targets)
             else:
-                hidden = self._hidden(ids)[:, -scored - 1 : -1].reshape(len(targets), -1)
+                hidden = self._rows(ids, scored)
                 head = self.model.get_output_embeddings()
                 rows = max(1, (GPU_LOGITS if self.on_gpu else CPU_LOGITS) // self.vocab)
-                pieces = [
-                    _losses(head(hidden[i : i + rows]), targets[i : i + rows])
-                    for i in range(0, len(targets), rows)
-                ]
+                if self.compiled:  # a power of two divides what is scored at once; only whole chunks compile
+                    rows = 1 << (rows.bit_length() - 1)
+                pieces = []
+                for some, these in zip(hidden.split(rows), targets.split(rows)):
+                    whole = self.compiled and len(these) == rows
+                    pieces.append((self._compiled_losses if whole else _losses)(head(some), these))
                 losses = torch.cat(pieces)
-        return -losses.reshape(len(ids), scored).cpu()
+        return -losses.reshape(len(ids), scored)
+
+    def _rows(self, ids: Tensor, scored: int) -> Tensor:
+        """The last hidden states where the last ``scored`` tokens are foretold: (B·scored, hidden)."""
+        if self.compiled and self._decoder is not None:
+            return self._decoder(ids, scored)
+        return self._hidden(ids)[:, -scored - 1 : -1].flatten(0, 1)
+
+    @cached_property
+    def _compiled_losses(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """`_losses` in one kernel, which makes no float32 copy of the logits."""
+        return torch.compile(_losses, dynamic=False)
 
     @torch.inference_mode()
     def _answers(self, prompts: Tensor, new_tokens: int, decoding: Decoding, uniforms: Tensor) -> Tensor:
@@ -387,7 +414,7 @@ class TransformersLM:
             token += size * layers * 2 * heads * head_dim
         free, _ = torch.cuda.mem_get_info(self.device)
         free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        return max(1, min(1 << 17, int(0.8 * free / token)) // length)
+        return max(1, min(GPU_BATCH, int(0.8 * free / token)) // length)
 
 
 def _losses(logits: Tensor, targets: Tensor) -> Tensor:
