@@ -16,6 +16,7 @@ from ropewalk.model.notes import notes_about
 from ropewalk.model.repair import repaired_config
 from ropewalk.model.sane import LISTS, NUMBERS, check_parameters
 from ropewalk.model.scaling import factor_of
+from ropewalk.model.tables import compare_tables
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -60,6 +61,12 @@ def test_more_layers_than_can_be_laid_out_are_refused() -> None:
     with pytest.raises(UserError, match="num_hidden_layers 12157"):
         read_state({**LLAMA, "num_hidden_layers": 12157})
     assert read_state({**LLAMA, "hidden_size": 1 << 14, "num_hidden_layers": 200}).head_dim == 1 << 12
+
+
+def test_a_model_that_cannot_be_laid_out_is_one_line() -> None:
+    config = {**LLAMA, "model_type": "phi3", "pad_token_id": 100}  # torch asserts that it is below 99
+    with pytest.raises(UserError, match="cannot lay out"):
+        compare_tables(config, read_state(config))
 
 
 def test_a_factor_without_a_scaling_stretches_nothing() -> None:

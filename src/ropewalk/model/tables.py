@@ -6,8 +6,9 @@ for real.
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..errors import UserError
 from .config import RopeState, main_layer
 from .quiet import quiet
 from .scaling import frequencies_of
+from .shape import empty_model
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def compare_tables(config: dict[str, Any], state: RopeState) -> list[Comparison]
     for module in rotary_modules(config):
         for layer in _layers_of(module, state):
             wanted = _reference(state, layer, index)
-            with torch.no_grad():
+            with torch.no_grad(), _understood():
                 built = _call(module, index, layer)
             error = _difference(built, wanted)
             found.append(Comparison(layer, positions, error, 1e-6 + 4 * 2.0**-24 * state.window))
@@ -57,19 +59,10 @@ def compare_tables(config: dict[str, Any], state: RopeState) -> list[Comparison]
 
 def rotary_modules(config: dict[str, Any]) -> list[Any]:
     """The rotary modules of the language model that ``config`` describes, built for real, one a class."""
-    import torch
-    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
-
-    with quiet():
-        built = CONFIG_MAPPING[str(config["model_type"])].from_dict(copy.deepcopy(config))
-        try:
-            with torch.device("meta"):
-                model: Any = AutoModelForCausalLM.from_config(built)
-        except (ValueError, TypeError, KeyError, ImportError, AttributeError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"transformers cannot lay out this model from its config: {reason}") from None
-        text = built.get_text_config(decoder=True)
-        modules: dict[type, Any] = {}
+    model = empty_model(config)
+    text = model.config.get_text_config(decoder=True)
+    modules: dict[type, Any] = {}
+    with quiet(), _understood():
         for module in model.modules():
             if _has_frequencies(module) and type(module) not in modules:
                 own = getattr(module, "config", text)
@@ -78,6 +71,16 @@ def rotary_modules(config: dict[str, Any]) -> list[Any]:
                 if "config" in inspect.signature(type(module).__init__).parameters:
                     modules[type(module)] = type(module)(config=own)
     return list(modules.values())
+
+
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """Inside, whatever transformers raises over a config is a UserError."""
+    try:
+        yield
+    except Exception as error:  # modules raise whatever they like
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"transformers cannot build a rotary table from this config: {reason}") from None
 
 
 def _has_frequencies(module: Any) -> bool:
