@@ -137,7 +137,8 @@ class Way:
 
     layers: "eager" transformers' own; "compiled" each of them; "parts" `ropewalk.model.plain`.
     tokens: at most so many at once.  rows: so many at once through the feed-forward part.
-    replay: as a CUDA graph.  trim: of the last layer only the scored rows.
+    replay: as a CUDA graph.  trim: of the last layer only the scored rows.  fused: gate and up in one kernel
+    of ours.  blas: torch's preferred library of matrix products, "" for its own choice.
     """
 
     layers: str
@@ -145,37 +146,37 @@ class Way:
     rows: int = 1 << 20
     replay: bool = False
     trim: bool = True
+    fused: bool = False
+    blas: str = ""
 
     def __str__(self) -> str:
         more = [f"{self.tokens >> 10}k at once"] if self.tokens != 1 << 17 else []
         more += [f"feed-forward {self.rows >> 10}k"] if self.rows != 1 << 20 else []
         more += ["replayed"] if self.replay else []
         more += [] if self.trim else ["whole last layer"]
+        more += ["fused gate"] if self.fused else []
+        more += [self.blas] if self.blas else []
         return ", ".join([self.layers, *more])
 
 
-TOP = (Way("parts"),)
-WAYS: dict[int, tuple[Way, ...]] = {
-    8192: (
-        Way("parts", 1 << 14, replay=True),
-        Way("parts", 1 << 13, replay=True),
-        Way("parts", 1 << 15, replay=True),
-        Way("parts", rows=1 << 12, replay=True),
-        Way("parts", 1 << 16, rows=1 << 13, replay=True),
-    ),
-    32768: (
-        Way("parts", rows=1 << 12, replay=True),
-        Way("parts", 1 << 15, replay=True),
-        Way("parts", rows=1 << 13, replay=True),
-    ),
-}
+TOP = (Way("parts"), Way("parts", fused=True))
+MORE = (
+    (32768, Way("parts", blas="cublaslt")),
+    (8192, Way("parts", 1 << 14, replay=True, fused=True)),
+    (32768, Way("parts", 1 << 15, replay=True, fused=True)),
+    (8192, Way("parts", 1 << 15, replay=True, fused=True)),
+    (8192, Way("parts", blas="cublaslt")),
+    (8192, Way("parts", 1 << 14, replay=True)),
+    (32768, Way("parts", rows=1 << 12, replay=True)),
+    (8192, Way("parts", rows=1 << 12, replay=True)),
+)
 LAST = (Way("parts", trim=False), Way("eager"), Way("compiled"))
 
 
 def plan(lengths: list[int], chosen: list[str]) -> list[tuple[int, Way]]:
-    """What is measured in this order: what matters most at every length, then variants, then what was."""
+    """What is measured, in this order: what matters most at every length, then variants, then what was."""
     jobs = [(length, way) for way in TOP for length in lengths]
-    jobs += [(length, way) for length in lengths for way in WAYS.get(length, ())]
+    jobs += [(length, way) for length, way in MORE if length in lengths]
     jobs += [(length, way) for way in LAST for length in lengths]
     return [(length, way) for length, way in jobs if not chosen or way.layers in chosen]
 
@@ -209,7 +210,11 @@ class Bench:
             lm.__dict__["_decoder"] = None
         elif way.layers == "parts":
             assert lm._decoder is not None, "this model's layers are not plain"
-            lm._decoder.rows, lm._decoder.replay, lm._decoder.trim = way.rows, way.replay, way.trim
+            lm._decoder.rows, lm._decoder.replay = way.rows, way.replay
+            lm._decoder.trim, lm._decoder.fused = way.trim, way.fused
+            assert not way.fused or lm._decoder._fused is not None, "the fused kernel does not run here"
+        if lm.on_gpu:
+            torch.backends.cuda.preferred_blas_library(way.blas or "default")
 
     def measure(self, length: int, way: Way) -> dict[str, Any]:
         """Time one way over all windows; a first batch goes before, unmeasured but for its time."""
@@ -347,8 +352,9 @@ def main() -> None:
                 continue
             try:
                 rows.append(bench.measure(length, way))
-            except RuntimeError as error:  # one way that fails must not cost the others
-                rows.append({"way": str(way), "window": length, "failed": str(error).splitlines()[0][:300]})
+            except Exception as error:  # one way that fails must not cost the others
+                reason = f"{type(error).__name__}: {str(error)[:300]}"
+                rows.append({"way": str(way), "window": length, "failed": reason})
                 print(f"{length:>7} {way}: {rows[-1]['failed']}", flush=True)
             else:
                 print(line(rows[-1]), flush=True)
