@@ -1,4 +1,4 @@
-"""Passages that come back later in a window: at every distance alike, little of it, the same every time."""
+"""Passages that come back later in a window: at every distance, little of it, the same every time."""
 
 import numpy as np
 from hypothesis import given
@@ -28,21 +28,23 @@ def test_what_changed_stood_earlier_in_the_same_window(length, seed):
     assert (ids != once).sum() <= max(1, length // EVERY) * LONGEST
 
 
-def test_every_distance_is_asked_for_as_often_as_every_other():
-    once, backs, longs = np.arange(1023), [], []  # shorter than two: one passage a window
-    for seed in range(2000):
+def test_every_distance_is_asked_for_and_the_longest_most():
+    """Of the larger of two even draws, a share of (n² - (n-1)²)/64 falls into the n-th eighth."""
+    once, backs, longs = np.arange(511), [], []  # shorter than two: one passage a window
+    for seed in range(4000):
         runs = changed_runs(with_repeats(once, np.random.default_rng(seed)), once)
         assert len(runs) == 1
         first, behind, back = runs[0]
         backs.append(back)
         longs.append(behind - first)
     assert min(longs) == SHORTEST and max(longs) == LONGEST
-    eighths = np.histogram(backs, bins=8, range=(LONGEST, 1023 - LONGEST))[0]
-    assert eighths.min() > 0.8 * 2000 / 8, eighths
-    assert max(backs) > 0.98 * 1023
+    eighths = np.histogram(backs, bins=8, range=(SHORTEST, 511 - SHORTEST))[0]
+    wanted = 4000 * (2 * np.arange(1, 9) - 1) / 64
+    assert (abs(eighths[1:-1] - wanted[1:-1]) < 0.25 * wanted[1:-1]).all(), (eighths, wanted)
+    assert eighths[0] > 20 and max(backs) > 0.97 * 511
 
 
-def test_a_long_window_has_a_passage_for_every_512_tokens():
+def test_a_long_window_has_a_passage_for_every_256_tokens():
     once = np.arange(16384)
     runs = changed_runs(with_repeats(once, np.random.default_rng(0)), once)
     assert 0.8 * 16384 / EVERY <= len(runs) <= 1.5 * 16384 / EVERY  # some overwrite others in part

@@ -7,22 +7,23 @@ whoever finds the first, and by nobody else:
     a b c d e f g h i j k l m n o p        d = 9 tokens, ℓ = 3
     a b c d e f g h i j B C D n o p        b c d once more: after B, the first gives C D
 
-d is drawn evenly over all the window's distances and the place evenly among those left, so the longest
-distances are asked for as often as the short ones. The second passage overwrites what stood there.
+d is the larger of two even draws over the window's distances, so that the longest are asked for most (plain
+text teaches the short ones), and the place is drawn evenly among those left. The second passage overwrites
+what stood there.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-EVERY = 512
+EVERY = 256
 """One repeated passage for so many tokens of window."""
 SHORTEST, LONGEST = 8, 32
-"""ℓ, tokens in a passage: about 4 % of the window is overwritten."""
+"""ℓ, tokens in a passage: about 8 % of the window is overwritten."""
 
 
 def with_repeats(ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A copy of the window (T,) with T/512 passages (at least one) standing a second time.
+    """A copy of the window (T,) with T/256 passages (at least one) standing a second time.
 
     Windows of fewer than two of the longest passages stay as they are.
     """
@@ -32,7 +33,7 @@ def with_repeats(ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     ids = ids.copy()
     for _ in range(max(1, length // EVERY)):
         long = int(rng.integers(SHORTEST, LONGEST + 1))
-        back = int(rng.integers(long, length - long + 1))
+        back = int(rng.integers(long, length - long + 1, size=2).max())
         at = int(rng.integers(back, length - long + 1))
         ids[at : at + long] = ids[at - back : at - back + long]
     return ids
