@@ -110,3 +110,12 @@ def test_a_table_fits_80_columns_in_a_pipe(capsys):
     console.table("t" * 30, ["model", *(f"perplexity {i}" for i in range(9))], [["name" * 9, *range(9)]])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80 and len(lines) > 3
+
+
+def test_what_is_said_holds_nothing_that_commands_the_terminal(capsys):
+    console.say("a\x1b[2J\rb\ud800 é\nthere")
+    console.table("t\x1b[2J", ("x\ud800",), [("\x1b]0;title\x07",)])
+    said = capsys.readouterr().out
+    assert said.startswith("a�[2J�b� é\nthere\n")
+    assert not {"\x1b", "\r", "\x07", "\ud800"} & set(said)
+    assert console.Progress("\x1b[2J", 1, "windows").line().startswith("�[2J 0/1")

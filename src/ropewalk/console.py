@@ -39,9 +39,16 @@ def stream() -> TextIO:
     return _stream or sys.stdout
 
 
+def harmless(text: str) -> str:
+    """Text in which nothing commands the terminal and all can be encoded, whatever file it came from."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def say(text: str) -> None:
     """Print one line of plain text."""
-    print(text, file=stream(), flush=True)
+    print(harmless(text), file=stream(), flush=True)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -51,11 +58,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    drawn = Table(title=Text(harmless(title)), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for i, name in enumerate(columns):
         drawn.add_column(Text(name), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(str(cell)) for cell in row))
+        drawn.add_row(*(Text(harmless(str(cell))) for cell in row))
     width = None if stream().isatty() else 80
     Console(file=stream(), width=width, highlight=False).print(drawn)
 
@@ -104,7 +111,7 @@ class Progress:
         left = f"{clock((self.total - self.done) / rate)} left" if rate else "…"
         text = f"{self.title} {self.done:,.0f}/{self.total:,.0f} {self.unit} {share:.0f}% "
         text += f"{rate:,.0f}/s, {left}" if rate >= 10 else f"{rate:.2g}/s, {left}"
-        return f"{text}, {self.note}" if self.note else text
+        return harmless(f"{text}, {self.note}" if self.note else text)
 
     def _show(self, end: str = "") -> None:
         if self._tty:

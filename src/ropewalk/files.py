@@ -32,10 +32,13 @@ _held: set[Path] = set()
 
 
 def write_atomic(path: Path | str, content: bytes | str) -> Path:
-    """Write ``content`` so that a reader, or a crash, sees the old file or the new one, nothing between."""
+    """Write ``content`` so that a reader, or a crash, sees the old file or the new one, nothing between.
+
+    Halves of characters, which JSON can hold and UTF-8 cannot, are written as JSON has them (``\\ud800``).
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -243,9 +246,13 @@ def _lock(name: Path, directory: Path) -> tuple[int, bool]:
         os.close(handle)  # its holder removed it between our opening and our locking
 
 
-def to_json(value: Any) -> str:
-    """The one form in which we write JSON: sorted keys, two spaces, no NaN, a final newline."""
-    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+def to_json(value: Any, *, allow_nan: bool = False) -> str:
+    """The one form in which we write JSON: sorted keys, two spaces, a final newline, whole characters.
+
+    allow_nan: other people's configs may hold ``Infinity``; our own files hold no such number.
+    """
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=allow_nan, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace").decode()
 
 
 def from_yaml(text: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ropewalk.errors import UserError
-from ropewalk.model.checkpoint import set_window
+from ropewalk.model.checkpoint import set_window, write_config
 from ropewalk.model.config import read_state
 from ropewalk.model.inspect import config_findings, gather
 from ropewalk.model.notes import notes_about
@@ -67,6 +67,30 @@ def test_a_model_that_cannot_be_laid_out_is_one_line() -> None:
     config = {**LLAMA, "model_type": "phi3", "pad_token_id": 100}  # torch asserts that it is below 99
     with pytest.raises(UserError, match="cannot lay out"):
         compare_tables(config, read_state(config))
+
+
+def test_a_config_deeper_than_any_is_refused() -> None:
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    with pytest.raises(UserError, match="nests deeper than 40"):
+        read_state({**LLAMA, "extra": deep})
+
+
+def test_an_infinity_inside_a_scaling_is_refused() -> None:
+    scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4, "more": [{"x": float("inf")}]}
+    with pytest.raises(UserError, match=r"more .*finite"):
+        read_state({**LLAMA, "rope_parameters": scaled})
+
+
+def test_half_characters_and_infinities_elsewhere_are_written_as_they_stood(tmp_path: Path) -> None:
+    config = json.loads('{"note": "\\ud800", "time_step_limit": [0.0, Infinity]}')
+    write_config(tmp_path, config)
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8")) == config
+    (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "\\udfff"}')
+    set_window(tmp_path, 64, 128)
+    found = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert found == {"bos_token": "\udfff", "model_max_length": 128}
 
 
 def test_a_factor_without_a_scaling_stretches_nothing() -> None:

@@ -61,7 +61,7 @@ def set_window(place: Path, before: int, window: int) -> None:
     config = read_json(file) if file.is_file() else {}
     has_tokenizer = config or any(place.glob("tokenizer*")) or any(place.glob("vocab.*"))
     if has_tokenizer:
-        write_atomic(file, to_json({**config, "model_max_length": window}))
+        write_atomic(file, to_json({**config, "model_max_length": window}, allow_nan=True))
     file = place / "tokenizer.json"
     if file.is_file():
         tokenizer = read_json(file)
@@ -74,12 +74,12 @@ def set_window(place: Path, before: int, window: int) -> None:
     if file.is_file():
         generation = read_json(file)
         if generation.get("max_length") == before:
-            write_atomic(file, to_json({**generation, "max_length": window}))
+            write_atomic(file, to_json({**generation, "max_length": window}, allow_nan=True))
 
 
 def write_config(place: Path, config: dict[str, Any]) -> None:
     """Write config.json."""
-    write_atomic(place / "config.json", to_json(config))
+    write_atomic(place / "config.json", to_json(config, allow_nan=True))
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -19,6 +19,9 @@ MOST_DIMENSIONS = 1 << 16
 MOST_LAYERS = 2_000
 """Largest plausible number of layers (known: 130); `doctor` lays them all out, some milliseconds each."""
 
+DEEPEST = 40
+"""Deepest plausible nesting; what walks through a config calls itself so often."""
+
 PARTS = (
     *((word, MOST_LAYERS) for word in ("layer", "block", "depth", "stage")),
     *((word, MOST_PARTS) for word in ("head", "expert", "label")),
@@ -54,20 +57,22 @@ REQUIRED = {
 
 
 def check_sizes(config: dict[str, Any]) -> None:
-    """Refuse whole numbers that no model has, anywhere in a parsed config.json. Raises UserError.
+    """Refuse whole numbers and depths that no model has, anywhere in a parsed config.json. Raises UserError.
 
     transformers builds lists of these lengths while it reads, so that a single number could fill the memory.
     """
-    stack: list[Any] = [config]
+    stack: list[tuple[Any, int]] = [(config, 1)]
     while stack:
-        item = stack.pop()
+        item, depth = stack.pop()
+        if depth > DEEPEST:
+            raise UserError(f"config.json nests deeper than {DEEPEST} levels; copy the model's own again")
         if isinstance(item, list):
-            stack.extend(value for value in item if isinstance(value, dict | list))
+            stack.extend((value, depth + 1) for value in item if isinstance(value, dict | list))
         if not isinstance(item, dict):
             continue
         for name, value in item.items():
             if isinstance(value, dict | list):
-                stack.append(value)
+                stack.append((value, depth + 1))
             elif isinstance(value, int) and not isinstance(value, bool):
                 limit = next((most for word, most in PARTS if word in str(name)), MOST_TOKENS)
                 limit = MOST_TOKENS if any(word in str(name) for word in ("dim", "size")) else limit
@@ -105,8 +110,8 @@ def check_parameters(layers: dict[str, dict[str, Any]]) -> None:
         for name, value in own.items():
             if not isinstance(name, str) or len(name) > 200:
                 raise UserError(f"{where} {shown(name)} is no name of a parameter")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"{where} {name[:60]} is {value}; it must be a finite number")
+            if not _finite(value):
+                raise UserError(f"{where} {name[:60]} is {shown(value)}; it must be a finite number")
 
 
 def check_whole(layers: dict[str, dict[str, Any]], head_dims: dict[str, int]) -> None:
@@ -133,6 +138,13 @@ def check_whole(layers: dict[str, dict[str, Any]], head_dims: dict[str, int]) ->
                     f"config.json, rope parameters: {name} has {len(values)} numbers; this model has {need} "
                     "frequencies: copy its own config.json again"
                 )
+
+
+def _finite(value: Any) -> bool:
+    """No NaN and no infinity in a value, however deep."""
+    if isinstance(value, dict | list):
+        return all(map(_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def usable(name: str, value: Any) -> float | None:

@@ -184,7 +184,7 @@ def _ask(
 
 def _write(text: str) -> None:
     stream = console.stream()
-    stream.write(text)
+    stream.write(console.harmless(text))
     stream.flush()
 
 
