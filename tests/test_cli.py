@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from ropewalk import __version__
+from ropewalk import __version__, console
 from ropewalk.cli import VERBS, main
 
 
