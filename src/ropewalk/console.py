@@ -60,7 +60,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
     drawn = Table(title=Text(harmless(title)), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for i, name in enumerate(columns):
-        drawn.add_column(Text(name), justify="left" if i == 0 else "right", overflow="fold")
+        drawn.add_column(Text(harmless(name)), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(harmless(str(cell))) for cell in row))
     width = None if stream().isatty() else 80
