@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from ropewalk.evals import control
-from ropewalk.evals.control import of_windows, pays
 from ropewalk.evals.perplexity import corrected, stratum
 from ropewalk.evals.texts import read_texts, read_windows
 from ropewalk.metrics.perplexity import choose_windows, sampled_interval
@@ -48,13 +47,11 @@ def exact(lm: Any, args: argparse.Namespace, cells: Cells) -> tuple[list[Any], l
     label = f"exact {args.context}"
     found = iter(read_windows(lm, texts, jobs, lambda x, _: float(x.sum()), cells, label, args.stride))
     losses = [[next(found) for _ in ws] for ws in every]
-    offset = (args.context - bos) % args.stride
-    if not (args.control or pays(args.share, args.context, args.stride)):
+    if args.strides:
+        control.STRIDES = args.strides
+    if not (args.strides or control.pays(args.share, args.context, args.stride)):
         return every, losses, None
-    control.STRIDES = args.control or control.STRIDES
-    tables = control.short_losses(lm, texts, args.stride, offset, "text", cells)
-    known = [of_windows(table, ws, args.stride, offset) for table, ws in zip(tables, every)]
-    return every, losses, known
+    return every, losses, control.known(lm, texts, every, args.context, args.stride, "text", cells)
 
 
 def played(every: Any, losses: Any, known: Any, share: float, seed: int, correct: bool) -> tuple[float, ...]:
@@ -102,7 +99,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only every n-th document")
     parser.add_argument("--shortest", type=int, help="of those only so many, the shortest")
     parser.add_argument(
-        "--control",
+        "--strides",
         type=int,
         help="correct by a pass with a context of so many strides, also where `evaluate` would not",
     )
@@ -127,7 +124,7 @@ def main() -> None:
         "context": args.context,
         "stride": args.stride,
         "share": args.share,
-        "control_context": None if known is None else control.STRIDES * args.stride,
+        "control_context": None if known is None else control.length(args.context, args.stride),
         "tokens_read_exactly": sum(w.stop - w.start for ws in every for w in ws),
         "tokens_of_the_documents": sum(ws[-1].stop for ws in every),
         "device": torch.cuda.get_device_name() if args.device != "cpu" else "cpu",

@@ -13,8 +13,13 @@ from fakes import FakeLM
 
 from ropewalk.evals import control
 from ropewalk.evals.perplexity import PerplexitySettings, run
+from ropewalk.evals.texts import Text
 from ropewalk.metrics.perplexity import Stratum, slopes
+from ropewalk.metrics.windows import windows
 from ropewalk.results.cells import Cells
+
+SHORT = 256
+"""Tokens in a window of the pass: 16 strides of 16."""
 
 
 class Passages(FakeLM):
@@ -27,7 +32,7 @@ class Passages(FakeLM):
     def log_probs(self, windows, scored):
         self.calls.append((*windows.shape, scored))
         ids = windows[:, -scored:].double()
-        if windows.shape[1] < 100:
+        if windows.shape[1] <= SHORT:
             return -(1 + ids / 20).float()
         chance = torch.tensor([random.Random(str(row.tolist())).gauss(0, 1) for row in windows])[:, None]
         return -(1 + (1 - self.worth) * ids / 20 + self.noise * chance).float()
@@ -44,7 +49,7 @@ def files(tmp_path_factory):
 
 
 def row(lm, files, **more):
-    given = {"contexts": (128,), "stride": 16, "sample": 0.1, **more}
+    given = {"contexts": (512,), "stride": 16, "sample": 0.1, **more}
     (found,) = run(lm, PerplexitySettings(group="g", sources=files, **given), Cells(None, {}))["rows"]
     return found
 
@@ -54,7 +59,7 @@ def test_where_the_short_context_tells_all_a_sample_gives_the_exact_value(files,
     exact = row(Passages(bos=bos), files, sample=None)
     assert not exact["sampled"] and "control" not in exact
     found = row(Passages(bos=bos), files)
-    assert found["control"] == 64 and found["windows"] < exact["windows"] / 5
+    assert found["control"] == SHORT and found["windows"] < exact["windows"] / 5
     assert found["loss"] == pytest.approx(exact["loss"], rel=1e-6)
     assert found["sample_high"] - found["sample_low"] < 1e-4 * exact["perplexity"]
 
@@ -64,7 +69,7 @@ def test_the_interval_holds_the_exact_value_as_often_as_it_says_and_is_far_narro
     exact = row(lm, files, sample=None)["perplexity"]
     seeds = range(20)
     corrected = [row(lm, files, seed=seed) for seed in seeds]
-    monkeypatch.setattr("ropewalk.evals.perplexity.pays", lambda *_: False)
+    monkeypatch.setattr(control, "pays", lambda *_: False)
     plain = [row(lm, files, seed=seed) for seed in seeds]
     assert sum(r["sample_low"] <= exact <= r["sample_high"] for r in corrected) >= 16  # 19 expected
     spread = [
@@ -74,17 +79,43 @@ def test_the_interval_holds_the_exact_value_as_often_as_it_says_and_is_far_narro
     assert plain[0]["control"] is None
 
 
-def test_the_pass_reads_every_token_once_in_four_strides(files):
+def test_windows_of_the_pass_share_two_strides(files):
     lm = Passages()
     row(lm, files)
-    short = [(batch, length) for batch, length, _ in lm.calls if length == 64]
+    short = [(batch, scored) for batch, length, scored in lm.calls if length == SHORT]
     tokens = [len(Path(file).read_text()) for file in files]
-    assert sum(batch for batch, _ in short) == sum(-(-(n - 1) // 63) for n in tokens)
+    assert sum(batch for batch, _ in short) == sum(1 + math.ceil((n - SHORT) / (SHORT - 32)) for n in tokens)
+
+
+@pytest.mark.parametrize("bos", [None, 1])
+def test_what_the_pass_knows_are_sums_over_the_tokens_that_a_window_scores(bos):
+    """Against a plain walk over the pass's windows, of a document whose last block is short."""
+
+    class Tokens(FakeLM):
+        def log_probs(self, windows, scored):
+            return -(windows[:, -scored:].float() + torch.arange(windows.shape[1] - scored, windows.shape[1]))
+
+    n, stride, context = 1003, 16, 300
+    ids = torch.randint(2, 50, (n,), generator=torch.Generator().manual_seed(0))
+    lm, text = Tokens(bos=bos), Text("t", ids)
+    every = windows("sliding", n, context, stride, bos is not None)
+    (found,) = control.known(lm, [text], [every], context, stride, "g", Cells(None, {}))
+    room = SHORT - (bos is not None)
+    loss, places = np.zeros(n), np.zeros(n)
+    stop, scored_to = min(room, n), 0
+    while scored_to < n:
+        for i in range(scored_to, stop):
+            place = i - (stop - room)
+            loss[i], places[i] = float(ids[i]) + place + (bos is not None), math.log(place + 1)
+        scored_to, stop = stop, min(n, stop + SHORT - 32)
+    for row, window in zip(found, list(every)[1:], strict=True):
+        scored = slice(window.first_scored, window.stop)
+        assert row == pytest.approx([loss[scored].sum(), places[scored].sum()])
 
 
 def test_the_pass_is_made_where_it_is_worth_its_price():
     assert control.pays(0.02, 2048, 256) and control.pays(0.02, 8192, 256)
-    assert not control.pays(0.5, 1024, 256)  # reading all costs four passes
+    assert not control.pays(0.5, 1024, 256)  # reading all costs two passes
     assert not control.pays(0.001, 8192, 256)  # thirty times the sample would be better spent on samples
 
 

@@ -16,7 +16,7 @@ from ..metrics.perplexity import Stratum, choose_windows, perplexity, sampled_in
 from ..metrics.windows import Window, windows
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
-from .control import STRIDES, of_windows, pays, short_losses
+from . import control
 from .texts import Text, read_texts, read_windows, total
 
 NAME = "perplexity"
@@ -96,8 +96,9 @@ def context_row(
         counts = [len(js) for js in chosen]
     else:
         strata = [stratum(a, b, c) for a, b, c in zip(losses, chosen, every)]
-        if sampled and settings.sample is not None and pays(settings.sample, context, settings.stride):
-            known = _known(lm, texts, every, context, settings, cells)
+        share, stride = settings.sample, settings.stride
+        if sampled and share is not None and control.pays(share, context, stride):
+            known = control.known(lm, texts, every, context, stride, settings.group, cells)
             strata, more = corrected(strata, known, chosen)
             certain, fitted = [a + b for a, b in zip(certain, more)], known[0].shape[1]
         sums = [a + s.estimate for a, s in zip(certain, strata)]
@@ -118,22 +119,8 @@ def context_row(
     if sampled:
         row["of_windows"] = sum(map(len, every))
         row |= _interval("sample_", sampled_interval(total(certain), strata, sum(counts), fitted=fitted))
-        row["control"] = STRIDES * settings.stride if fitted else None
+        row["control"] = control.length(context, settings.stride) if fitted else None
     return row, {"loss": sums, "n": [float(n) for n in counts]}
-
-
-def _known(
-    lm: LanguageModel,
-    texts: Sequence[Text],
-    every: Sequence[Sequence[Window]],
-    context: int,
-    settings: PerplexitySettings,
-    cells: Cells,
-) -> list[np.ndarray]:
-    """What the pass with a short context says of each document's windows after the first: (windows, 3)."""
-    offset = (context - (lm.bos is not None)) % settings.stride
-    tables = short_losses(lm, texts, settings.stride, offset, settings.group, cells)
-    return [of_windows(table, ws, settings.stride, offset) for table, ws in zip(tables, every)]
 
 
 def corrected(
