@@ -2,9 +2,9 @@
 
     python tests/faults/campaign_kills.py --kills 100 --events 50 --seed 0 --out kills.json
 
-A run is started, killed at a random moment, looked at, started again, until it ends; then the next. The
-moments are uniform over the processor time that an uninterrupted run uses and, two of three, over its first
-third, because most of a run is the drawing of its report. With --events the moment is a file
+A run is started, killed at a random moment, looked at, started again, until it ends; then the next. For each
+moment a kind of step is drawn, all of them equally likely because the report takes most of the time, and then
+a moment uniform over the processor time that such a step uses. With --events the moment is a file
 event (before a file is opened for writing, renamed or removed), uniform over all those of a run, which finds
 the gaps that time does not.
 """
@@ -12,21 +12,19 @@ the gaps that time does not.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import random
 import re
 import shutil
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from conditions import conditions, one_thread
-from forks import Deadly, Ended, forked, import_as
+from forks import Child, Deadly, forked, import_as
 from tiny_recipe import LONGER, make_files
 from trees import before_report, broken_checkpoints, contents, differences, half_written, unreadable
 
@@ -58,34 +56,68 @@ def count_events(work: Callable[[], int], root: Path) -> int:
     return int(file.read_text())
 
 
-def step(ended: Ended) -> str:
-    """Where the kill came: the verb, or the evaluation, that had begun last."""
-    last = "start"
-    for line in ended.output.splitlines():
-        found = re.match(
-            r"\[\d+/\d+\] ([a-z-]+)|([a-z-]+) of \S+ on cpu|(finetune) |(wrote) |(report) of", line
-        )
-        if found:
-            last = next(filter(None, found.groups()))
-    return {"wrote": "export", "report": "report"}.get(last, last)
+def steps_of(output: str) -> list[str]:
+    """The steps that had begun, in their order: "start", "perplexity of tiny", ..., "export"."""
+    found = ["start"]
+    for line in output.splitlines():
+        seen = re.match(r"\[\d+/\d+\] ([a-z-]+)|([a-z-]+ of \S+) on cpu|(report of)", line)
+        if seen:
+            name = next(filter(None, seen.groups()))
+            found.append({"fine-tune": "finetune", "report of": "export"}.get(name, name))
+    return found
 
 
-def used_by(work: Callable[[], int], root: Path) -> float:
-    """Seconds of processor time that ``work`` uses in a child."""
-    file = root / "used"
+def kind(step: str) -> str:
+    """perplexity, of "perplexity of tiny"."""
+    return step.partition(" of ")[0]
 
-    def measured() -> int:
-        code = work()
-        file.write_text(str(time.process_time()))
-        return code
 
-    assert forked(measured).code == 0
-    return float(file.read_text())
+def measured(work: Callable[[], int]) -> dict[str, float]:
+    """Step -> seconds of processor time that it takes in an uninterrupted run."""
+    taken: dict[str, float] = {}
+    last = 0.0
+
+    def look(child: Child) -> bool:
+        nonlocal last
+        now, step = child.used(), steps_of(child.said())[-1]
+        taken[step] = taken.get(step, 0.0) + now - last
+        last = now
+        return False
+
+    assert forked(work, kill_when=look).code == 0
+    return taken
+
+
+class Moment:
+    """A time to kill: so many seconds of processor time after a step has begun."""
+
+    def __init__(self, step: str, after: float) -> None:
+        self.step, self.after, self.began = step, after, -1.0
+
+    def __call__(self, child: Child) -> bool:
+        if self.began < 0 and self.step in steps_of(child.said()):
+            self.began = child.used()
+        return self.began >= 0 and child.used() - self.began >= self.after
+
+
+def moment(taken: dict[str, float], dice: random.Random, last: str | None) -> Moment | None:
+    """A kind of step, one step of that kind, and a moment in it, each equally likely.
+
+    last: where the kill before broke this run; None for a fresh one. Steps before it are done already; one of
+    four broken runs is let end: None.
+    """
+    if last is not None and dice.random() < 1 / 4:
+        return None
+    steps = list(taken)
+    ahead = steps[steps.index(last) :] if last in taken else steps
+    chosen = dice.choice(sorted({kind(step) for step in ahead}))
+    step = dice.choice([one for one in ahead if kind(one) == chosen])
+    return Moment(step, dice.uniform(0, taken[step]))
 
 
 def kill_until(
     number: int,
-    draw: Callable[[], dict[str, Any]],
+    draw: Callable[[str | None], dict[str, Any]],
     root: Path,
     whole: dict[str, bytes],
     before: dict[str, bytes],
@@ -97,18 +129,20 @@ def kill_until(
     problems: list[str] = []
     while kills < number:
         shutil.rmtree(place, ignore_errors=True)
+        last = None
         while True:
-            ended = (
-                forked(lambda: command(root), **draw()) if kills < number else forked(lambda: command(root))
-            )
+            fate = draw(last) if kills < number else {}
+            ended = forked(lambda: command(root), **fate)
             if not ended.killed:
                 break
             kills += 1
-            print(f"kill {kills}/{number}: {step(ended)}", file=sys.stderr, flush=True)
-            steps[step(ended)] += 1
+            last = steps_of(ended.output)[-1]
+            at = kind(last)
+            print(f"kill {kills}/{number}: {at}", file=sys.stderr, flush=True)
+            steps[at] += 1
             found = contents(place)
             seen = [*half_written(found, whole, before), *unreadable(place), *broken_checkpoints(place)]
-            problems += [f"kill {kills} ({step(ended)}): {one}" for one in seen]
+            problems += [f"kill {kills} ({at}): {one}" for one in seen]
         if ended.code != 0:
             problems.append(f"after kill {kills}: exit code {ended.code}: {ended.errors[-2000:]}")
         problems += [f"after kill {kills}: {one} differs" for one in differences(contents(place), whole)]
@@ -135,21 +169,18 @@ def campaign(kills: int, events: int, seed: int) -> dict[str, Any]:
         before = before_report(lambda: command(root), root / "all", root / "before")
         shutil.rmtree(root / "all")
         dice = random.Random(seed)
-        most = used_by(lambda: command(root), root)
+        taken = measured(lambda: command(root))
         shutil.rmtree(root / "all")
-        part = itertools.cycle((1 / 3, 1 / 3, 1))
-        timed = kill_until(
-            kills, lambda: {"kill_used": dice.uniform(0, most * next(part))}, root, whole, before
-        )
+        timed = kill_until(kills, lambda last: {"kill_when": moment(taken, dice, last)}, root, whole, before)
         shutil.rmtree(root / "all", ignore_errors=True)
         total = count_events(lambda: command(root), root) if events else 0
-        placed = kill_until(events, lambda: {"kill_at": dice.randint(1, total)}, root, whole, before)
+        placed = kill_until(events, lambda _: {"kill_at": dice.randint(1, total)}, root, whole, before)
         return {
             "at_random_moments": timed,
             "at_random_file_events": {**placed, "file_events_of_a_run": total},
             "files_compared": len(whole),
             "seconds_of_an_uninterrupted_run": round(second.seconds, 1),
-            "processor_seconds_of_an_uninterrupted_run": round(most, 1),
+            "processor_seconds_of_an_uninterrupted_run": round(sum(taken.values()), 1),
             "seed": seed,
             "conditions": known,
         }

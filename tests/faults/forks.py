@@ -6,6 +6,7 @@ survive the fork. Campaigns therefore run in a process of their own (`python tes
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib
 import os
@@ -40,26 +41,26 @@ def forked(
     work: Callable[[], int],
     *,
     kill_after: float | None = None,
-    kill_used: float | None = None,
+    kill_when: Callable[[Child], bool] | None = None,
     kill_at: int | None = None,
     prepare: Callable[[], None] = lambda: None,
     within: float = 600,
 ) -> Ended:
     """Run ``work`` in a forked child; its return value is the exit code, 1 where it raises.
 
-    kill_after: seconds after which it gets SIGKILL.   kill_used: seconds of processor time that it may use
-    before, which a busy machine does not shift.   kill_at: it dies by SIGKILL before its so-many-th file
-    event (from 1).   prepare: called first in the child, such as to lower a limit.
+    kill_after: seconds after which it gets SIGKILL.   kill_when: asked every 2 ms; where it is true it
+    gets SIGKILL.   kill_at: it dies by SIGKILL before its so-many-th file event (from 1).
+    prepare: called first in the child, such as to lower a limit.
     Raises TimeoutError when it takes longer than ``within`` seconds.
     """
     child = start(work, kill_at=kill_at, prepare=prepare)
     end = child.began + (within if kill_after is None else kill_after)
     while (ended := child.look()) is None:
-        used_up = kill_used is not None and child.used() >= kill_used
-        if time.monotonic() >= end or used_up:
+        asked = kill_when is not None and kill_when(child)
+        if time.monotonic() >= end or asked:
             os.kill(child.pid, signal.SIGKILL)
             ended = child.wait()
-            if kill_after is None and not used_up:
+            if kill_after is None and not asked:
                 raise TimeoutError(f"still going after {within:g} s: {ended.output[-500:]}")
             return ended
         time.sleep(0.002)
@@ -68,18 +69,26 @@ def forked(
 
 @dataclass
 class Child:
-    """A child that is running. output, errors: the ends of its pipes, which hold all that it says."""
+    """A child that is running. output, errors: the ends of its pipes.   heard: read of the first one."""
 
     pid: int
     output: int
     errors: int
     began: float
+    heard: bytes = b""
 
     def used(self) -> float:
-        """Seconds of processor time that it has used."""
-        with open(f"/proc/{self.pid}/stat") as stream:
-            fields = stream.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Seconds of processor time that it has used, which a busy machine does not shift."""
+        return time.clock_gettime((~self.pid << 3) | 2)  # the kernel's number for that process's clock
+
+    def said(self) -> str:
+        """What it has written to its output so far."""
+        os.set_blocking(self.output, False)
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(self.output, 1 << 16):
+                self.heard += piece
+        os.set_blocking(self.output, True)
+        return self.heard.decode(errors="replace")
 
     def look(self) -> Ended | None:
         """How it ended, None while it runs."""
@@ -92,11 +101,10 @@ class Child:
 
     def _ended(self, status: int) -> Ended:
         seconds = time.monotonic() - self.began
-        said = []
-        for handle in (self.output, self.errors):
-            with os.fdopen(handle, "rb") as stream:
-                said.append(stream.read().decode(errors="replace"))
-        return Ended(os.waitstatus_to_exitcode(status), seconds, *said)
+        with os.fdopen(self.output, "rb") as output, os.fdopen(self.errors, "rb") as errors:
+            said = [self.heard + output.read(), errors.read()]
+        code = os.waitstatus_to_exitcode(status)
+        return Ended(code, seconds, *(one.decode(errors="replace") for one in said))
 
 
 def start(
