@@ -43,6 +43,8 @@ def table(name: str) -> str:
     known = found.pop("conditions", None)
     if name in COLUMNS:
         lines = _rows(found["rows"], COLUMNS[name])
+    elif name == "starvation":
+        lines = _shortages(found)
     else:
         lines = _by_name(found)
     if known:
@@ -56,6 +58,20 @@ def _rows(rows: list[dict[str, Any]], columns: dict[str, str]) -> list[str]:
         row = {**row, "caught": row["caught"] or "**survived**"} if "caught" in row else row
         lines.append("| " + " | ".join(_cell(row.get(key)) for key in columns) + " |")
     return [*lines, ""]
+
+
+def _shortages(found: dict[str, Any]) -> list[str]:
+    """A row a shortage: how many commands, how many felt it, and the shortest of the lines that they said."""
+    rows = []
+    for shortage, verbs in found["tried"].items():
+        commands, felt = (sum(cell[key] for cell in verbs.values()) for key in ("commands", "felt"))
+        said = found["lines"].get(shortage, [])
+        example = f"`{min(said, key=len)}`" if said else "–"
+        rows.append([shortage, str(commands), str(felt), str(len(said)), example])
+    head = ["shortage", "commands", "felt it", "different lines", "the shortest of them"]
+    lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
+    skipped = [f"{shortage} was skipped: {why}" for shortage, why in found["skipped"].items()]
+    return [*lines, "", "Problems: " + ("; ".join(found["problems"]) or "none") + ".", *skipped]
 
 
 def _by_name(found: dict[str, Any]) -> list[str]:

@@ -174,7 +174,7 @@ def campaign(sizes: list[int], files: list[int]) -> dict[str, Any]:
     found["report"] = [apart("--report", str(count)) for count in files]
     for row in found["report"]:
         if row["files"] >= 10_000 and row["processor_seconds"] > 60:
-            found["problems"].append(f"a report of {row['files']:,} files took {row['cpu_seconds']} s")
+            found["problems"].append(f"a report of {row['files']:,} files took {row['processor_seconds']} s")
     return found
 
 

@@ -134,8 +134,7 @@ class Campaign:
             else:
                 if not CURE.search(lines[0]):
                     self.problems.append(f"{what}: no cure in {lines[0]}")
-                told = lines[0].replace(str(self.inputs), "INPUTS").replace(str(self.outputs), "OUTPUTS")
-                self.lines.setdefault(shortage, set()).add(told[:200])
+                self.lines.setdefault(shortage, set()).add(self.without_names(lines[0])[:300])
         left = contents(self.outputs)
         self.problems += [f"{what}: {one}" for one in half_written(left, case.whole, case.before)]
         there = case.name == "export to a file" and any(self.outputs.iterdir())  # which it would refuse
@@ -147,6 +146,12 @@ class Campaign:
             self.problems.append(f"{what}: fed again, other files: {changed[:5]}")
         self.tried.append({"verb": case.name, "shortage": shortage, "felt": ended.code != 0})
         self.clear()
+
+    def without_names(self, line: str) -> str:
+        """A line without what differs from machine to machine and from run to run."""
+        for place, name in ((self.inputs, "INPUTS"), (self.outputs, "OUTPUTS"), (sys.prefix, "PYTHON")):
+            line = line.replace(str(place), name)
+        return re.sub(r"\.[a-z0-9_]{8}\.partial", ".partial", line)
 
     def all_of(self, case: Case) -> None:
         """Every shortage for one verb."""
