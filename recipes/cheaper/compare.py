@@ -34,12 +34,12 @@ TOKENS = 65536
 """Tokens in an optimizer step, whatever the window."""
 QKN = {"only": ["q_proj", "k_proj", "norm"], "rate": 2.0e-3}
 LAST = {"to": TARGET, "share": 1.0}
-KNOTS = {"interrupted": 0.5}
+BACK = {"repeats": 1.0}
 WAYS: dict[str, list[dict[str, Any]]] = {
     "full": [LAST],
     "skip": [{**LAST, "skip_positions": 8192}],
     "skip-4": [{**LAST, "skip_positions": 8192, "segments": 4}],
-    "interrupted": [{**LAST, **KNOTS}],
+    "repeats": [{**LAST, **BACK}],
     "staged": [
         {"to": TARGET // 2, "share": 0.5, "schedule": "constant"},
         {"to": TARGET, "share": 0.5},
@@ -49,13 +49,13 @@ WAYS: dict[str, list[dict[str, Any]]] = {
         {"to": TARGET, "share": 0.5, "skip_positions": 8192, "schedule": "constant"},
         {"to": TARGET, "share": 0.5},
     ],
-    "staged-interrupted": [
-        {"to": TARGET // 2, "share": 0.5, "schedule": "constant", **KNOTS},
-        {"to": TARGET, "share": 0.5, **KNOTS},
+    "staged-repeats": [
+        {"to": TARGET // 2, "share": 0.5, "schedule": "constant", **BACK},
+        {"to": TARGET, "share": 0.5, **BACK},
     ],
     "qkn": [{**LAST, **QKN}],
     "qkn-skip": [{**LAST, **QKN, "skip_positions": 8192}],
-    "qkn-interrupted": [{**LAST, **QKN, **KNOTS}],
+    "qkn-repeats": [{**LAST, **QKN, **BACK}],
 }
 """Stages of each way: the window, its share of the budget, and settings of `ropewalk finetune`."""
 PROBE = (3, 9)

@@ -242,8 +242,6 @@ def test_a_second_process_on_the_same_output_is_refused(tiny_model, texts, tmp_p
         ({"skip_positions": 64}, "not shorter than the window"),
         ({"skip_positions": 16, "packing": "apart"}, "exclude each other"),
         ({"short_share": 1.5}, "a share is from 0 to 1"),
-        ({"interrupted": -0.5}, "a share is from 0 to 1"),
-        ({"interrupted": 0.5, "packing": "apart"}, "exclude each other"),
         ({"repeats": 1.5}, "repeats is 1.5; a share is from 0 to 1"),
         ({"repeats": 0.5, "packing": "apart"}, "exclude each other"),
         ({"device": "tpu"}, "choose auto, cpu or cuda"),
@@ -287,7 +285,7 @@ def test_a_directory_that_is_not_ours_is_left_alone(tiny_model, texts, tmp_path)
     [
         {"skip_positions": 16, "batch": 8, "short_share": 0.25},
         {"packing": "apart", "dtype": "bf16"},
-        {"recompute": True, "schedule": "cosine", "short_share": 0.5, "interrupted": 0.5, "repeats": 0.5},
+        {"recompute": True, "schedule": "cosine", "short_share": 0.5, "repeats": 0.5},
     ],
     ids=["skip", "apart", "recompute"],
 )

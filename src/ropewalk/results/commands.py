@@ -17,7 +17,6 @@ TRAINED_WITH: tuple[tuple[str, str, Any], ...] = (
     ("schedule", "--schedule", "constant"),
     ("packing", "--packing", "joined"),
     ("short_share", "--short-share", 0),
-    ("interrupted", "--interrupted", 0),
     ("repeats", "--repeats", 0),
     ("clip", "--clip", 1),
     ("only", "--only", []),

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.interrupted import Stream
+from ..data.mixture import Mixture
 from ..data.repeats import with_repeats
 from ..data.windows import Window
 from .context import split
@@ -34,7 +34,6 @@ class Layout:
     each document, and attention stays inside it.
     short_share: share of the micro-batches that are cut into windows of ``original`` tokens, L.
     short_share_end: where that share has come, evenly, by the last of ``micro_batches``; None: it stays.
-    interrupted: share of the windows in which one text interrupts another: see data/interrupted.py.
     repeats: share of the windows in which passages come back later: see data/repeats.py.
     skip_to: L' of skip-position training, 0 without: the row's position ids jump ahead so that its
     ``segments`` pieces span up to L' (PoSE, Zhu et al. 2023, arXiv 2309.10400).
@@ -48,7 +47,6 @@ class Layout:
     seed: int = 0
     short_share_end: float | None = None
     micro_batches: int = 0
-    interrupted: float = 0.0
     repeats: float = 0.0
 
 
@@ -63,7 +61,7 @@ class Feeder:
 
     def __init__(
         self,
-        mixture: Stream,
+        mixture: Mixture,
         layout: Layout,
         *,
         micro: int,

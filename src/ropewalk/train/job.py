@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import console
-from ..data.interrupted import Interrupted
 from ..data.mixture import Part, open_mixture
 from ..data.text import describe
 from ..data.windows import Encode, Marks
@@ -156,8 +155,6 @@ def _identity(job: Job, block: dict[str, Any], data: list[dict[str, Any]]) -> di
         "skip_positions": layout.skip_to,
         "segments": layout.segments if layout.skip_to else 0,
     }
-    if layout.interrupted:
-        found["interrupted"] = layout.interrupted
     if layout.repeats:
         found["repeats"] = layout.repeats
     if layout.short_share_end is not None:
@@ -205,9 +202,8 @@ def _feeder(job: Job) -> Feeder:
     for part, size in zip(job.parts, sizes):
         _say_passes(part, size, plan)
     rank, ranks = world()
-    share = job.layout.interrupted
     return Feeder(
-        Interrupted(mixture, share, plan.seed) if share else mixture,
+        mixture,
         job.layout,
         micro=plan.micro,
         accumulate=plan.accumulate,
@@ -353,7 +349,6 @@ def _log(
         "packing": layout.packing,
         "short_share": layout.short_share,
         "short_share_end": layout.short_share_end,
-        "interrupted": layout.interrupted,
         "repeats": layout.repeats,
         "skip_positions_to": layout.skip_to or None,
         "shares": _shares(job.parts),

@@ -46,9 +46,6 @@ class Finetune:
     short_share_end: float | None = option(
         None, help="where that share has come, evenly, by the last step (default: it stays)"
     )
-    interrupted: float = option(
-        0.0, help="share of the windows in which one text interrupts another: asks for the longest distances"
-    )
     repeats: float = option(
         0.0, help="share of the windows in which passages come back later: asks for every distance"
     )
@@ -144,7 +141,6 @@ def _train(settings: Finetune, device: str) -> dict[str, Any]:
         seed=settings.seed,
         short_share_end=settings.short_share_end,
         micro_batches=plan.steps * plan.batch // plan.micro,
-        interrupted=settings.interrupted,
         repeats=settings.repeats,
     )
     return run(
@@ -176,14 +172,12 @@ def _check(settings: Finetune) -> None:
         raise UserError(f"short_share is {settings.short_share}; a share is from 0 to 1")
     if settings.short_share_end is not None and not 0 <= settings.short_share_end <= 1:
         raise UserError(f"short_share_end is {settings.short_share_end}; a share is from 0 to 1")
-    for name in ("interrupted", "repeats"):
-        share = getattr(settings, name)
-        if not 0 <= share <= 1:
-            raise UserError(f"{name} is {share}; a share is from 0 to 1")
-        if share and settings.packing == "apart":
-            raise UserError(
-                f"{name} and packing apart exclude each other: the parts of a window must see each other"
-            )
+    if not 0 <= settings.repeats <= 1:
+        raise UserError(f"repeats is {settings.repeats}; a share is from 0 to 1")
+    if settings.repeats and settings.packing == "apart":
+        raise UserError(
+            "repeats and packing apart exclude each other: a window's passages must see each other"
+        )
     for step in settings.keep_at:
         if not 0 < step < settings.steps:
             raise UserError(f"keep_at has {step}; a step between 0 and the {settings.steps} of the training")
