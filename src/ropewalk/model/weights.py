@@ -13,6 +13,8 @@ from typing import Any
 from ..errors import UserError
 from ..files import sha256
 
+MOST_DIMENSIONS = 16
+"""Of a tensor; more, or larger than the file has bytes, would be multiplied for a long time."""
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 BITS = {
@@ -84,11 +86,21 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
             header.pop("__metadata__", None)
             end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
             for entry in header.values():
-                entry["shape"] = [int(n) for n in entry["shape"]]
+                entry["shape"] = [int(n) for n in entry["shape"][: MOST_DIMENSIONS + 1]]
+                if len(entry["shape"]) > MOST_DIMENSIONS or max(entry["shape"], default=0) > size:
+                    raise ValueError
             _require_sound(header, path)
         except UserError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            LookupError,
+            ArithmeticError,
+            RecursionError,
+        ):
             raise UserError(f"weights file {path} has a broken header; copy the model again") from None
     if 8 + length + end != size:
         raise UserError(

@@ -12,6 +12,7 @@ from ..model.engines import in_words
 from ..model.inspect import same_positions
 from ..model.load import load_model, read_config
 from ..model.quiet import quiet
+from ..starving import told
 from .lora import merge
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -28,7 +29,7 @@ def require_fits(adapter: Path, base: Path) -> None:
             raise UserError(f"{adapter} is not a LoRA adapter (no {name})")
     try:
         kind = json.loads((adapter / CONFIG).read_text(encoding="utf-8")).get("peft_type")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         raise UserError(f"{adapter / CONFIG} cannot be read as JSON") from None
     if kind != "LORA":
         raise UserError(f"{adapter} is an adapter of kind {kind}; only LORA can be merged")
@@ -60,8 +61,8 @@ def merged_model(base: Path, adapter: Path, dtype: Any) -> Any:
     with quiet():
         try:
             adapted = PeftModel.from_pretrained(model, str(adapter))
-        except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
+        except Exception as error:  # peft raises whatever an odd adapter_config.json leads it to
+            reason = told(error) or " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"adapter {adapter} does not fit {base}: {reason}") from None
         _require_all(adapted, adapter, base)
         return merge(adapted, dtype)
