@@ -157,6 +157,42 @@ def test_rows_that_have_stopped_are_computed_no_more(lm, place, windows):
     assert sizes == [1]
 
 
+def ragged(lm, lengths=(96, 40, 41, 3, 96)):
+    return [torch.randint(0, lm.vocab, (n,), generator=torch.Generator().manual_seed(n + i)).tolist()
+            for i, n in enumerate(lengths)]  # fmt: skip
+
+
+def test_prompts_of_different_lengths_side_by_side_are_answered_as_alone(lm, monkeypatch):
+    prompts = ragged(lm)
+    alone = torch.cat([lm.generate(torch.tensor([ids]), 10) for ids in prompts])
+    monkeypatch.setattr(lm, "generate", None)  # none of it goes one by one
+    monkeypatch.setitem(lm._limits, ("generate", 96), 5)
+    assert torch.equal(lm.generate_each(prompts, 10), alone)
+    monkeypatch.setitem(lm._limits, ("generate", 96), 2)
+    assert torch.equal(lm.generate_each(prompts, 10), alone)
+
+
+def test_side_by_side_each_row_has_its_own_seed_and_its_own_end(lm, monkeypatch):
+    prompts, seeds = ragged(lm), (5, 6, 7, 8, 9)
+    plain = lm.generate_each(prompts, 10, Decoding(0.9, 0.95, seeds))
+    stop = int(plain[1, 3])
+    how = [Decoding(0.9, 0.95, (seed,), (stop,)) for seed in seeds]
+    alone = torch.cat([lm.generate(torch.tensor([ids]), 10, one) for ids, one in zip(prompts, how)])
+    monkeypatch.setitem(lm._limits, ("generate", 96), 5)
+    sizes = []
+    hook = lm.model.lm_head.register_forward_hook(lambda m, args, out: sizes.append(len(out)))
+    found = lm.generate_each(prompts, 10, Decoding(0.9, 0.95, seeds, (stop,)))
+    hook.remove()
+    assert torch.equal(found, alone)
+    assert sizes[0] == 5 and sizes[-1] < 5  # a row that has ended is computed no more
+
+
+def test_a_prompt_of_one_token_is_answered_too(lm):
+    prompts = [[5], [5, 6, 7]]
+    alone = torch.cat([lm.generate(torch.tensor([ids]), 4) for ids in prompts])
+    assert torch.equal(lm.generate_each(prompts, 4), alone)
+
+
 def test_sampled_answers_depend_on_their_prompt_and_seed_alone(lm, windows, monkeypatch):
     seeds = (11, 12, 13, 14, 15)
     whole = lm.generate(windows, 8, Decoding(0.8, 0.9, seeds))
@@ -308,6 +344,8 @@ def test_copies_on_several_devices_give_what_one_gives(lm, place, windows):
     assert torch.equal(split.generate(windows, 4), lm.generate(windows, 4))
     drawn = Decoding(0.7, seeds=(1, 2, 3, 4, 5))
     assert torch.equal(split.generate(windows, 4, drawn), lm.generate(windows, 4, drawn))
+    each = [row[: 20 + 7 * i].tolist() for i, row in enumerate(windows)]
+    assert torch.equal(split.generate_each(each, 4, drawn), lm.generate_each(each, 4, drawn))
     along = split.generate_along(windows, [10, 40], [5], 4)
     assert torch.equal(along, lm.generate_along(windows, [10, 40], [5], 4))
 

@@ -7,6 +7,8 @@ Tokens are drawn as in the paper (temperature 0.5, top_p 0.95), each document wi
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -30,7 +32,7 @@ NAME = "summarization"
 ANSWER = 1000
 """Tokens of a summary and of its reference in the paper."""
 CELL = 8
-"""Documents in a cell: those of equal prompt length are answered together."""
+"""Documents in a cell, answered side by side: those of like length."""
 
 
 @dataclass(frozen=True)
@@ -122,24 +124,32 @@ def _window(
 ) -> list[dict[str, Any]]:
     """Every document's summary and scores, in the documents' order.  sizes: (window, answer), tokens."""
     window, room = sizes
-    by_length: dict[int, list[int]] = {}
-    for i, ids in enumerate(prompts):
-        by_length.setdefault(len(ids), []).append(i)
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     done: dict[int, dict[str, Any]] = {}
-    for length in sorted(by_length):
-        same = by_length[length]
-        for part in (same[at : at + CELL] for at in range(0, len(same), CELL)):
-            cell = f"{window}/{part[0]}"
-            scores = cells.get(cell)
-            if scores is None:
-                seeds = tuple(random.Random(f"{settings.seed}/{i}").getrandbits(62) for i in part)
-                decoding = Decoding(settings.temperature, settings.top_p, seeds, tuple(lm.stops))
-                outputs = lm.generate(torch.tensor([prompts[i] for i in part]), room, decoding)
-                scores = [_score(lm, found[i], ids.tolist()) for i, ids in zip(part, outputs)]
-                cells.put(cell, scores)
-            done |= dict(zip(part, scores))
-            progress.advance(len(part), f"window {window:,}")
+    for part in (order[at : at + CELL] for at in range(0, len(order), CELL)):
+        cell = f"{window}/{part[0]}"
+        scores = cells.get(cell)
+        if scores is None:
+            seeds = tuple(random.Random(f"{settings.seed}/{i}").getrandbits(62) for i in part)
+            decoding = Decoding(settings.temperature, settings.top_p, seeds, tuple(lm.stops))
+            outputs = _answers(lm, [prompts[i] for i in part], room, decoding)
+            scores = [_score(lm, found[i], ids) for i, ids in zip(part, outputs)]
+            cells.put(cell, scores)
+        done |= dict(zip(part, scores))
+        progress.advance(len(part), f"window {window:,}")
     return [done[i] for i in range(len(prompts))]
+
+
+def _answers(lm: LanguageModel, prompts: list[list[int]], room: int, decoding: Decoding) -> list[list[int]]:
+    """Side by side where the model can do that, else those of one length together."""
+    if hasattr(lm, "generate_each"):
+        return lm.generate_each(prompts, room, decoding).tolist()
+    said: list[list[int]] = []
+    for _, same in itertools.groupby(range(len(prompts)), key=lambda i: len(prompts[i])):
+        rows = list(same)
+        own = dataclasses.replace(decoding, seeds=tuple(decoding.seeds[i] for i in rows))
+        said += lm.generate(torch.tensor([prompts[i] for i in rows]), room, own).tolist()
+    return said
 
 
 def _score(lm: LanguageModel, one: Summarized, output: list[int]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .cache import keeps_all
+from .ragged import Ragged
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,12 @@ def answer(
     decoding: Decoding,
     uniforms: Tensor,
     reading: contextlib.AbstractContextManager[None],
+    ragged: Ragged | None = None,
 ) -> Tensor:
     """The tokens that ``model`` says after what is in the cache and ``ids``.
 
     ids: (B, T), T >= 1.  uniforms: (B, new_tokens), see `Decoding.uniforms`.  Returns (B, new_tokens).
+    ragged: when the rows have prompts of different lengths in the cache; ids are then (B, 1).
     reading: entered while ``ids`` are read (an attention kernel), not for the single tokens after them.
     A row that has stopped is taken out of the batch, where the cache allows it; when all have, that is all.
     Unless rows stop, the cache grows by T + new_tokens − 1.
@@ -79,8 +82,9 @@ def answer(
     shrinks = keeps_all(cache)
     uniforms = uniforms.to(ids.device)
     for step in range(new_tokens):
+        beside = keep(model, 1) | (ragged.arguments(cache.get_seq_length()) if ragged else {})
         with reading if step == 0 else contextlib.nullcontext():
-            out = model(input_ids=ids, past_key_values=cache, use_cache=True, **keep(model, 1))
+            out = model(input_ids=ids, past_key_values=cache, use_cache=True, **beside)
         logits = out.logits[:, -1]
         if step == 0 and bool(logits.isnan().any()):  # argmax would answer with a token all the same
             raise UserError(
@@ -99,12 +103,14 @@ def answer(
             if shrinks and done.any():
                 going = (~done).nonzero()[:, 0]
                 cache.batch_select_indices(going)
+                if ragged:
+                    ragged.select(going)
                 rows, tokens, done = rows[going], tokens[going], done[going]
         ids = tokens[:, None]
     return found
 
 
-def keep(model: Any, rows: int) -> dict[str, int]:
+def keep(model: Any, rows: int) -> dict[str, Any]:
     """The argument by which only the last ``rows`` logits are computed, where the model takes one."""
     takes = "logits_to_keep" in inspect.signature(model.forward).parameters
     return {"logits_to_keep": rows} if takes else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from .decoding import GREEDY, Decoding, answer, keep, shared_start
 from .load import load_config, load_model, load_tokenizer, model_block
 from .plain import PlainDecoder, plain_decoder
 from .quiet import quiet
+from .ragged import merged
 from .swap import Rotations
 
 CPU_LOGITS, GPU_LOGITS = 1 << 22, 1 << 26
@@ -208,6 +210,30 @@ class TransformersLM:
         with self._eagerly():
             return self._in_parts(prompts, "generate", compute, uniforms)
 
+    def generate_each(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, decoding: Decoding = GREEDY
+    ) -> Tensor:
+        """What follows each of prompts of different lengths, side by side: (prompts, new_tokens).
+
+        Each is read alone; see ragged.py. Where the cache does not allow it, they are answered in turn.
+        """
+        seeds = decoding.seeds or (0,) * len(prompts)
+        if not self._cache_can_go_back or min(map(len, prompts)) < 2:
+            single = [dataclasses.replace(decoding, seeds=(seed,)) for seed in seeds]
+            rows = [self.generate(torch.tensor([ids]), new_tokens, how) for ids, how in zip(prompts, single)]
+            return torch.cat(rows)
+        lengths = torch.tensor([len(ids) for ids in prompts])
+        padded = torch.zeros((len(prompts), int(lengths.max())), dtype=torch.int64)
+        for row, ids in zip(padded, prompts):
+            row[: len(ids)] = torch.tensor(ids)
+        uniforms = decoding.uniforms(len(prompts), new_tokens)
+
+        def compute(part: Tensor, own: Tensor, u: Tensor) -> Tensor:
+            return self._side_by_side(part, own.tolist(), new_tokens, decoding, u)
+
+        with self._eagerly():
+            return self._in_parts(padded, "generate", compute, lengths, uniforms)
+
     def generate_groups(self, groups: Sequence[Tensor], new_tokens: int) -> Iterator[tuple[int, Tensor]]:
         """(i, greedy answers) of every group i of prompts, as soon as they are there, in some order.
 
@@ -287,6 +313,20 @@ class TransformersLM:
         self._rotations.renew()
         reading = attention.kernel(kernel)
         return answer(self.model, ids, cache, new_tokens, decoding, uniforms, reading).cpu()
+
+    @torch.inference_mode()
+    def _side_by_side(
+        self, padded: Tensor, lengths: list[int], new_tokens: int, decoding: Decoding, uniforms: Tensor
+    ) -> Tensor:
+        ids = padded.to(self.device)
+        caches = []
+        for row, length in zip(ids, lengths):
+            caches.append(make_cache(self._text_config, length))
+            self._read(row[None, : length - 1], caches[-1])
+        last = torch.stack([row[length - 1] for row, length in zip(ids, lengths)])[:, None]
+        cache, ragged = merged(caches, max(lengths) + new_tokens)
+        reading = contextlib.nullcontext()
+        return answer(self.model, last, cache, new_tokens, decoding, uniforms, reading, ragged).cpu()
 
     @torch.inference_mode()
     def _read(self, ids: Tensor, cache: Any) -> None:

@@ -79,6 +79,18 @@ class SplitLM:
 
         return self._split(prompts, answers, seeds)
 
+    def generate_each(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, decoding: Decoding = GREEDY
+    ) -> Tensor:
+        """See `TransformersLM.generate_each`. A prompt takes its seed along."""
+        seeds = decoding.seeds or (0,) * len(prompts)
+
+        def answers(copy: TransformersLM, rows: Tensor) -> Tensor:
+            own = dataclasses.replace(decoding, seeds=tuple(seeds[row] for row in rows))
+            return copy.generate_each([prompts[row] for row in rows], new_tokens, own)
+
+        return self._split(torch.arange(len(prompts)), answers)
+
     def generate_along(
         self, rows: Tensor, cuts: Sequence[int], tail: Sequence[int], new_tokens: int
     ) -> Tensor:
