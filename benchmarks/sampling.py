@@ -2,7 +2,7 @@
 
     python benchmarks/sampling.py MODEL --data books.parquet --context 2048 --out docs/results/sampling
 
-All windows of whole documents are read once, exactly, and the pass with a short context beside them. Then
+All windows of whole documents are read once, exactly, and the pass over side-by-side windows. Then
 `ropewalk evaluate --sample` is played many times with other seeds on the losses that were read: each time
 the same functions draw windows, correct and estimate. Reported: how often the estimate is within 0.5 % of
 the exact perplexity, how often the 95 % interval holds it, with the correction and without.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +33,26 @@ from ropewalk.results.cells import Cells
 WITHIN = 0.005
 
 
-def exact(lm: Any, args: argparse.Namespace, cells: Cells) -> tuple[list[Any], list[list[float]], Any]:
-    """(windows, their losses, what the short pass says of them), document by document.
+def exact(lm: Any, args: argparse.Namespace, cells: Cells) -> tuple[list[Any], list[Any], Any, list[float]]:
+    """(windows, their losses, what the pass says of them, document by document; seconds of both passes).
 
-    The last is None where `evaluate` would not make that pass.
+    What the pass says is None where `evaluate` would not make it.
     """
-    texts = read_texts(lm, args.data, at_least=args.context)
+    texts = read_texts(lm, args.data, at_least=args.context, cut=args.cut)
     texts = texts[:: args.every]
     if args.shortest:
         texts = sorted(texts, key=lambda text: len(text.ids))[: args.shortest]
     bos = lm.bos is not None
     every = [list(windows("sliding", len(t.ids), args.context, args.stride, bos)) for t in texts]
     jobs = [(i, w) for i, ws in enumerate(every) for w in ws]
-    label = f"exact {args.context}"
+    label, start = f"exact {args.context}", time.perf_counter()
     found = iter(read_windows(lm, texts, jobs, lambda x, _: float(x.sum()), cells, label, args.stride))
     losses = [[next(found) for _ in ws] for ws in every]
-    if args.strides:
-        control.STRIDES = args.strides
-    if not (args.strides or control.pays(args.share, args.context, args.stride)):
-        return every, losses, None
-    return every, losses, control.known(lm, texts, every, args.context, args.stride, "text", cells)
+    if not (args.control or control.pays(args.share, args.context, args.stride)):
+        return every, losses, None, [time.perf_counter() - start]
+    middle = time.perf_counter()
+    known = control.known(lm, texts, every, args.context, args.stride, "text", cells)
+    return every, losses, known, [middle - start, time.perf_counter() - middle]
 
 
 def played(every: Any, losses: Any, known: Any, share: float, seed: int, correct: bool) -> tuple[float, ...]:
@@ -99,21 +100,25 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only every n-th document")
     parser.add_argument("--shortest", type=int, help="of those only so many, the shortest")
     parser.add_argument(
-        "--strides",
-        type=int,
-        help="correct by a pass with a context of so many strides, also where `evaluate` would not",
+        "--control", action="store_true", help="correct by the pass also where `evaluate` would not"
     )
+    parser.add_argument("--cut", type=int, help="only the first tokens of each document")
     parser.add_argument("--seeds", type=int, default=400)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype")
     parser.add_argument("--cells", type=Path, help="keep what was read here, to go on after a stop")
+    parser.add_argument(
+        "--keep", type=Path, help="write each window's loss and what is known of it here, .npz"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results file")
     args = parser.parse_args()
     source = resolve(args.model)
     dtype = args.dtype or ("float32" if args.device == "cpu" else "bfloat16")
     lm = TransformersLM(source.path, args.device, dtype, name=source.name)
-    inputs = {key: str(value) for key, value in vars(args).items() if key not in ("seeds", "cells", "out")}
-    every, losses, known = exact(lm, args, Cells(args.cells, inputs))
+    inputs = {
+        key: str(value) for key, value in vars(args).items() if key not in ("seeds", "cells", "out", "keep")
+    }
+    every, losses, known, seconds = exact(lm, args, Cells(args.cells, inputs))
     truth = math.fsum(x for ls in losses for x in ls) / sum(w.scored for ws in every for w in ws)
     ways = (False,) if known is None else (False, True)
     result = {
@@ -124,7 +129,8 @@ def main() -> None:
         "context": args.context,
         "stride": args.stride,
         "share": args.share,
-        "control_context": None if known is None else control.length(args.context, args.stride),
+        "control": known is not None,
+        "seconds_exactly_and_control": seconds,
         "tokens_read_exactly": sum(w.stop - w.start for ws in every for w in ws),
         "tokens_of_the_documents": sum(ws[-1].stop for ws in every),
         "device": torch.cuda.get_device_name() if args.device != "cpu" else "cpu",
@@ -134,6 +140,10 @@ def main() -> None:
         "samples": [summary(every, losses, known, args, correct) for correct in ways],
     }
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.keep:
+        scored = [np.array([w.scored for w in ws]) for ws in every]
+        parts = {"losses": losses, "scored": scored} | ({} if known is None else {"known": known})
+        np.savez(args.keep, **{f"{name}{i}": x for name, xs in parts.items() for i, x in enumerate(xs)})
     path = args.out / f"{source.name}-{args.context}-{len(every)}-documents.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

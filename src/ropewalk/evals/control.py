@@ -2,7 +2,7 @@
 
 Some passages are hard and others easy, with any context; that is nearly all by which the losses of windows
 differ. A pass that reads every token about once (windows side by side, a little overlapping) shows it for the
-price of one token a token, where sliding windows of L tokens cost L / S each. On its losses those of the
+price of 4/3 tokens a token, where sliding windows of L tokens cost L / S each. On its losses those of the
 sampled windows are regressed (Cochran 1977, section 7.10: the combined regression estimate in stratified
 sampling), and on the logarithm of the context that the pass had: less to go by, higher losses.
 """
@@ -20,16 +20,11 @@ from ..model.lm import LanguageModel
 from ..results.cells import Cells
 from .texts import Text, read_windows
 
-STRIDES, OVERLAP = 16, 2
-"""Length of the pass's windows, at most that of the sampled ones; and what two of them share. In strides."""
+OVERLAP = 1 / 4
+"""Share of a window of the pass that only the window before it is scored in: context for the rest."""
 
 COLUMNS = 2
 """What is known of a window: its scored tokens' loss in the pass, and the logarithm of their context."""
-
-
-def length(context: int, stride: int) -> int:
-    """Tokens in a window of the pass."""
-    return min(STRIDES * stride, context)
 
 
 def pays(share: float, context: int, stride: int) -> bool:
@@ -68,18 +63,18 @@ def short_losses(
     """For each document the sums over its blocks of ``stride`` tokens in the pass: (blocks, COLUMNS).
 
     Block b holds the tokens offset + (b − 1)·S … offset + b·S − 1: those that one window scores. In the
-    pass every token is scored once, with at least OVERLAP·S before it, but at the start of a document.
+    pass every token is scored once, with at least OVERLAP·L before it, but at the start of a document.
     """
     unseen, offset = int(lm.bos is None), _offset(lm, context, stride)
-    room = length(context, stride) - 1 + unseen
-    step = length(context, stride) - OVERLAP * stride
+    room = context - 1 + unseen
+    step = context - max(1, round(OVERLAP * context / stride)) * stride
     jobs = [(i, w) for i, text in enumerate(texts) for w in sliding(len(text.ids), room, step, unseen)]
 
     def reduce(losses: torch.Tensor, window: Window) -> list[float]:
         blocks = _block(np.arange(window.first_scored, window.stop), stride, offset)
         return np.bincount(blocks - blocks[0], weights=losses.numpy()).tolist()
 
-    label = f"{group} control {length(context, stride)} {offset}"
+    label = f"{group} control {context}"
     found = read_windows(lm, texts, jobs, reduce, cells, label, step)
     made = [np.zeros((int(_block(len(text.ids) - 1, stride, offset)) + 1, COLUMNS)) for text in texts]
     for (i, window), values in zip(jobs, found):

@@ -28,8 +28,8 @@ class PerplexitySettings:
 
     contexts: tokens the model sees, each a row.  stride: S, tokens.  protocol: see metrics/windows.py.
     documents: read only the first so many that are long enough.  cut: only the first tokens of each.
-    sample: share of each document's windows to read, 0 … 1, corrected by a pass with a short context where
-    that pays (`control.pays`).  most_windows: read at most about so many windows a context, sampled
+    sample: share of each document's windows to read, 0 … 1, corrected by a pass over side-by-side windows
+    where that pays (`control.pays`).  most_windows: read at most about so many windows a context, sampled
     likewise but uncorrected. Both None: read all.
     """
 
@@ -119,7 +119,7 @@ def context_row(
     if sampled:
         row["of_windows"] = sum(map(len, every))
         row |= _interval("sample_", sampled_interval(total(certain), strata, sum(counts), fitted=fitted))
-        row["control"] = control.length(context, settings.stride) if fitted else None
+        row["control"] = context if fitted else None
     return row, {"loss": sums, "n": [float(n) for n in counts]}
 
 
@@ -202,6 +202,6 @@ def _protocol(lm: LanguageModel, settings: PerplexitySettings) -> dict[str, Any]
         "cut": settings.cut,
         "sample": settings.sample,
         "most_windows": settings.most_windows,
-        "control": "sampled losses are corrected by regression on those in the row's control context",
+        "control": "sampled losses are corrected by regression on those in side-by-side windows",
         "interval": "95 %, documents drawn anew (bootstrap, 2,000)",
     }
