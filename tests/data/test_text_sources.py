@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -158,3 +159,30 @@ def test_a_broken_parquet_file_is_one_line_however_it_is_met(tmp_path, reader):
     broken.write_bytes(b"PAR1" + bytes(100))
     with pytest.raises(UserError, match=r"broken\.parquet is not a readable Parquet file"):
         reader([str(broken)])
+
+
+@pytest.mark.parametrize("name", ["test/set.jsonl.gz", "set.jsonl", "deep/er/set.txt"])
+def test_one_file_of_a_hub_data_set_is_streamed_packed_or_not(tmp_path, monkeypatch, name):
+    """As of a data set whose loading script is code, which is never run. Here a directory stands for it."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "owner" / "set" / name
+    path.parent.mkdir(parents=True)
+    written = (
+        "one\ntwo\n" if name.endswith("txt") else '{"text": "one", "meta": 1}\n{"text": "two", "meta": 2}\n'
+    )
+    path.write_bytes(gzip.compress(written.encode()) if name.endswith("gz") else written.encode())
+    assert texts(f"hub:owner/set/{name}") == ["one", "two"]
+
+
+def test_a_file_of_a_hub_data_set_is_asked_of_the_hub(monkeypatch):
+    import datasets
+
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: asked.append((a, k)) or [{"text": "x"}])
+    assert texts("hub:owner/set/test/a.jsonl.gz") == ["x"]
+    assert asked[0][0] == ("json",) and asked[0][1]["data_files"] == "hf://datasets/owner/set/test/a.jsonl.gz"
+
+
+def test_a_file_of_a_hub_data_set_of_an_unknown_kind_is_refused():
+    with pytest.raises(UserError, match=r"a\.exe is of unknown kind"):
+        texts("hub:owner/set/a.exe")

@@ -9,6 +9,7 @@ and a row of Parquet are read whole.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,13 +175,18 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class HubSplit:
-    """One split of a Hub data set, streamed: ``hub:OWNER/NAME[@CONFIG][:SPLIT]`` (split: train)."""
+    """A Hub data set, streamed: ``hub:OWNER/NAME[@CONFIG][:SPLIT]`` (split: train), or one of its files.
+
+    file: of ``hub:OWNER/NAME/FILE``, .jsonl, .parquet or .txt, or compressed as .gz, .zst, .xz or .bz2; for
+    data sets that come with a loading script, which is code and never run.
+    """
 
     name: str
     repository: str
     configuration: str | None
     split: str
     column: str | None
+    file: str | None = None
     path: None = None
 
     def count(self) -> None:
@@ -208,10 +214,25 @@ class HubSplit:
         from datasets import load_dataset
 
         try:
+            if self.file is not None:
+                place = f"{self.repository}/{self.file}"
+                where = place if Path(place).is_file() else f"hf://datasets/{place}"
+                return load_dataset(packed_kind(self.file), data_files=where, split="train", streaming=True)
             return load_dataset(self.repository, self.configuration, split=self.split, streaming=True)
         except Exception as error:  # the library raises many kinds: offline, absent, gated, no such split
             reason = str(error).split("\n")[0][:200]
             raise UserError(f"Hub data set {self.name} cannot be opened: {reason}") from None
+
+
+def packed_kind(file: str) -> str | None:
+    """The `datasets` builder of a file, compressed or not: "json", "parquet" or "text"; None if unknown.
+
+    >>> packed_kind("test/a.jsonl.gz"), packed_kind("a.csv")
+    ('json', None)
+    """
+    inner = re.sub(r"\.(gz|zst|xz|bz2)$", "", file.lower())
+    known = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text", ".md": "text"}
+    return known.get(Path(inner).suffix)
 
 
 def open_file(path: Path, name: str, column: str | None) -> list[Shard]:

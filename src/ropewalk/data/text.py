@@ -3,6 +3,7 @@
 book.txt  corpus.jsonl  books.parquet  sources/     files of a known kind, directories of them
 stdlib  stdlib-heldout                              the Python standard library's own modules
 hub:OWNER/NAME[@CONFIG][:SPLIT]                     a Hub data set, streamed
+hub:OWNER/NAME/FILE                                 one file of a Hub data set, streamed
 """
 
 from __future__ import annotations
@@ -14,7 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .formats import KINDS, Document, HubSplit, RowGroup, Shard, TextFile, open_file, parquet_head
+from .formats import (
+    KINDS,
+    Document,
+    HubSplit,
+    RowGroup,
+    Shard,
+    TextFile,
+    open_file,
+    packed_kind,
+    parquet_head,
+)
 
 __all__ = ["Document", "describe", "documents", "shards", "whole_documents"]
 
@@ -146,10 +157,20 @@ def _files(source: str) -> list[tuple[Path, str]]:
 
 def _hub(source: str, column: str | None) -> HubSplit:
     rest = source.removeprefix("hub:")
+    owner, _, more = rest.partition("/")
+    name, _, file = more.partition("/")
+    if file and name:
+        if packed_kind(file) is None:
+            raise UserError(
+                f"{source!r}: {Path(file).name} is of unknown kind; known: .jsonl .parquet .txt, or .gz"
+            )
+        return HubSplit(source, f"{owner}/{name}", None, "train", column, file)
     rest, _, split = rest.partition(":")
     repository, _, configuration = rest.partition("@")
     if repository.count("/") > 1 or not repository.strip("/"):
-        raise UserError(f"{source!r} names no Hub data set; write hub:OWNER/NAME[@CONFIG][:SPLIT]")
+        raise UserError(
+            f"{source!r} names no Hub data set; write hub:OWNER/NAME[@CONFIG][:SPLIT] or hub:OWNER/NAME/FILE"
+        )
     return HubSplit(source, repository, configuration or None, split or "train", column)
 
 

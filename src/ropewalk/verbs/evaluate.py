@@ -296,7 +296,10 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, int | float | str)
 
 
-NAMED = {"pg19": "hub:emozilla/pg19-test:test", "proof-pile": "hub:hoskinson-center/proof-pile:test"}
+NAMED = {
+    "pg19": "hub:emozilla/pg19-test:test",
+    "proof-pile": "hub:hoskinson-center/proof-pile/test/proofpile_test.jsonl.gz",
+}
 """The paper's test sets on the Hub, by name."""
 
 
