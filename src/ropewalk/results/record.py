@@ -29,11 +29,11 @@ from ..errors import UserError
 from ..files import RECORD, to_json, write_atomic
 
 SCHEMA = 1
-NUMBERS = (
+NUMBERS = {
     *("low", "high", "n", "right", "rate", "length", "depth", "distance", "context", "from", "to", "stride"),
     *("loss", "perplexity", "windows", "learning_rate", "step", "accuracy", "score", "stderr"),
     *("standard_error", "k_max", "target", "sample_low", "sample_high", "real_distance"),
-)
+}
 """Names that stand for a number, or null, wherever a row or a summary has them."""
 LARGEST = 1e305
 """No count, loss or perplexity that we write comes near it; arithmetic with larger ones overflows."""
@@ -186,9 +186,8 @@ def _require_finite(value: Any, path: Path) -> None:
 
 def _require_numbers(row: dict[str, Any], where: str, path: Path) -> None:
     """Refuse a row in which a figure is a text, a list or a truth value, or larger than any figure is."""
-    for name in NUMBERS:
-        value = row.get(name)
-        if value is None:
+    for name, value in row.items():
+        if value is None or name not in NUMBERS:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > LARGEST:
             shown = str(value)

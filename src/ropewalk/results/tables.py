@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from .phrasing import clean
@@ -147,10 +147,16 @@ def clean_line(text: Any) -> str:
     return " ".join(clean(word) for word in str(text).split())
 
 
+@lru_cache(maxsize=1 << 14)
+def _text_cell(text: str) -> str:
+    """The same names and hashes stand in many rows."""
+    text = clean(text)
+    return "'" + text if text[:1] in ("=", "+", "-", "@") else text
+
+
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        text = clean(value)
-        return "'" + text if text[:1] in ("=", "+", "-", "@") else text
+        return _text_cell(value)
     if isinstance(value, (list, dict)):
         return clean(value)
     return "" if value is None else value
