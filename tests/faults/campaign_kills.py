@@ -100,17 +100,20 @@ class Moment:
         return self.began >= 0 and child.used() - self.began >= self.after
 
 
-def moment(taken: dict[str, float], dice: random.Random, last: str | None) -> Moment | None:
-    """A kind of step, one step of that kind, and a moment in it, each equally likely.
+def moment(
+    taken: dict[str, float], dice: random.Random, last: str | None, before: Counter[str]
+) -> Moment | None:
+    """A kind of step, one step of that kind, and a moment in it; kinds killed less often are likelier.
 
     last: where the kill before broke this run; None for a fresh one. Steps before it are done already; one of
-    four broken runs is let end: None.
+    four broken runs is let end: None.   before: kills by kind so far.
     """
     if last is not None and dice.random() < 1 / 4:
         return None
     steps = list(taken)
     ahead = steps[steps.index(last) :] if last in taken else steps
-    chosen = dice.choice(sorted({kind(step) for step in ahead}))
+    kinds = sorted({kind(step) for step in ahead})
+    (chosen,) = dice.choices(kinds, [1 / (1 + before[one]) ** 2 for one in kinds])
     step = dice.choice([one for one in ahead if kind(one) == chosen])
     return Moment(step, dice.uniform(0, taken[step]))
 

@@ -403,6 +403,22 @@ FAULTS = [
     # what is let in
     Fault(
         "let in",
+        "the numbers of a scaling are taken as they stand",
+        "model/sane.py",
+        "if value is not None and not _is_number(value, low, high):",
+        "if False:",
+        "tests/model/test_sane.py",
+    ),
+    Fault(
+        "let in",
+        "control characters of a file reach the terminal",
+        "console.py",
+        "    if text.isprintable():\n        return text\n",
+        "    return text\n",
+        "tests/test_cli.py -k terminal",
+    ),
+    Fault(
+        "let in",
         "a shard may lie outside the checkpoint",
         "model/weights.py",
         "            if file.parent != directory:\n",
