@@ -3,10 +3,10 @@
     python tests/faults/campaign_kills.py --kills 100 --events 50 --seed 0 --out kills.json
 
 A run is started, killed at a random moment, looked at, started again, until it ends; then the next. For each
-moment a kind of step is drawn, all of them equally likely because the report takes most of the time, and then
-a moment uniform over the processor time that such a step uses. With --events the moment is a file
-event (before a file is opened for writing, renamed or removed), uniform over all those of a run, which finds
-the gaps that time does not.
+moment a kind of step is drawn, those killed less often being likelier because the report takes most of the
+time, and then a moment uniform over the processor time that such a step uses. With --events the moment is a
+file event (before a file is opened for writing, renamed or removed), uniform over all those of a run, which
+finds the gaps that time does not.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def moment(
 
 def kill_until(
     number: int,
-    draw: Callable[[str | None], dict[str, Any]],
+    draw: Callable[[str | None, Counter[str]], dict[str, Any]],
     root: Path,
     whole: dict[str, bytes],
     before: dict[str, bytes],
@@ -134,7 +134,7 @@ def kill_until(
         shutil.rmtree(place, ignore_errors=True)
         last = None
         while True:
-            fate = draw(last) if kills < number else {}
+            fate = draw(last, steps) if kills < number else {}
             ended = forked(lambda: command(root), **fate)
             if not ended.killed:
                 break
@@ -174,10 +174,12 @@ def campaign(kills: int, events: int, seed: int) -> dict[str, Any]:
         dice = random.Random(seed)
         taken = measured(lambda: command(root))
         shutil.rmtree(root / "all")
-        timed = kill_until(kills, lambda last: {"kill_when": moment(taken, dice, last)}, root, whole, before)
+        timed = kill_until(
+            kills, lambda *seen: {"kill_when": moment(taken, dice, *seen)}, root, whole, before
+        )
         shutil.rmtree(root / "all", ignore_errors=True)
         total = count_events(lambda: command(root), root) if events else 0
-        placed = kill_until(events, lambda _: {"kill_at": dice.randint(1, total)}, root, whole, before)
+        placed = kill_until(events, lambda *_: {"kill_at": dice.randint(1, total)}, root, whole, before)
         return {
             "at_random_moments": timed,
             "at_random_file_events": {**placed, "file_events_of_a_run": total},
