@@ -93,8 +93,8 @@ FAULTS = [
         "scoring",
         "scores are those of the token itself, not of the one behind",
         "model/lm.py",
-        "hidden = self._hidden(ids)[:, -scored - 1 : -1]",
-        "hidden = self._hidden(ids)[:, -scored:]",
+        "return self._hidden(ids)[:, -scored - 1 : -1].flatten(0, 1)",
+        "return self._hidden(ids)[:, -scored:].flatten(0, 1)",
         "tests/evals/test_lm.py",
     ),
     Fault(
