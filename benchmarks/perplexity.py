@@ -186,7 +186,9 @@ class Bench:
 
     def __init__(self, path: Path, args: argparse.Namespace) -> None:
         self.args = args
-        self.lm = TransformersLM(path, args.device, args.dtype, compiled=False, kernel=args.kernel)
+        self.lm = TransformersLM(
+            path, args.device, args.dtype, compiled=False, kernel=args.kernel, parts=True
+        )
         self.rows, self.first, self.least, self.losses = {}, {}, {}, {}
         rates = self.rates = peak_rates(args.device)
         for length in args.windows:

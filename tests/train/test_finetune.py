@@ -104,6 +104,18 @@ def test_nothing_is_left_beside_a_finished_training(tuned):
     assert left == {"tuned"}
 
 
+def test_what_saves_memory_does_not_change_the_training(tiny_model, texts, tuned, tmp_path, capsys):
+    """Layers' inputs on the host: the same bytes. Tiles: sums in another order."""
+    run(tiny_model, tmp_path / "twice", texts, recompute=True)
+    run(tiny_model, tmp_path / "aside", texts, offload=True)
+    run(tiny_model, tmp_path / "tiles", texts, tile=8, offload=True)
+    assert "tiles of 8, layers' inputs on the host" in " ".join(capsys.readouterr().out.split())
+    twice, aside, tiles = (weights(tmp_path / name) for name in ("twice", "aside", "tiles"))
+    assert all(torch.equal(twice[name], aside[name]) for name in twice)
+    assert all(torch.allclose(twice[name], tiles[name], atol=2e-4) for name in twice)
+    assert not all(torch.equal(twice[name], tiles[name]) for name in twice)
+
+
 @pytest.mark.parametrize("step", [2, 5, 7])
 def test_a_killed_training_resumed_is_bitwise_the_uninterrupted_one(
     tiny_model, texts, tuned, tmp_path, monkeypatch, step
@@ -242,6 +254,7 @@ def test_a_second_process_on_the_same_output_is_refused(tiny_model, texts, tmp_p
         ({"skip_positions": 64}, "not shorter than the window"),
         ({"skip_positions": 16, "packing": "apart"}, "exclude each other"),
         ({"short_share": 1.5}, "a share is from 0 to 1"),
+        ({"tile": 16, "recompute": False}, "not with --no-recompute"),
         ({"repeats": 1.5}, "repeats is 1.5; a share is from 0 to 1"),
         ({"repeats": 0.5, "packing": "apart"}, "exclude each other"),
         ({"device": "tpu"}, "choose auto, cpu or cuda"),

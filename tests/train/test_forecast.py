@@ -20,7 +20,7 @@ from ropewalk.train.forecast import (
     way,
     ways,
 )
-from ropewalk.train.memory import Load, need
+from ropewalk.train.memory import SAVINGS, Load, host_bytes, least, need
 from ropewalk.verbs.finetune import Finetune, _room
 
 LLAMA = Shape(4096, 32, 11008, 32, 32, 128, 32000, False, 4096)
@@ -29,11 +29,11 @@ ASKED = Question(LLAMA, FULL.parameters, 8_388_608, 32_768, 64, 100, find_card("
 
 
 def test_the_fewest_cards_fit_and_half_of_them_do_not():
-    for lora in (False, True):
-        cards = fewest_cards(replace(ASKED, window=131_072), lora)
+    for lora, window in ((False, 131_072), (True, 1 << 21)):
+        cards = fewest_cards(replace(ASKED, window=window), lora)
         assert cards > 1
         for number, fits in ((cards, True), (cards // 2, False)):
-            asked = replace(ASKED, window=131_072, cards=number)
+            asked = replace(ASKED, window=window, cards=number)
             assert way(asked, lora=lora, recompute=True).fits == fits
 
 
@@ -43,6 +43,20 @@ def test_cards_hold_copies_where_these_fit_then_parts_then_parts_of_windows():
         spreads.append(way(replace(ASKED, cards=cards, window=window), lora=lora, recompute=True).spread)
     assert spreads[:2] == ["whole copies", "parts of the weights"]
     assert spreads[2].startswith("parts of the weights, windows over")
+
+
+def test_what_does_not_fit_recomputed_is_tried_in_tiles_then_with_inputs_on_the_host():
+    """LoRA on 7B and one H100: the window decides, and each saving is taken only when it is needed."""
+    found = [
+        way(replace(ASKED, window=1024 * n, batch=1), lora=True, recompute=True)
+        for n in (32, 96, 112, 128, 256)
+    ]
+    assert all(one.fits for one in found)
+    savings = [(one.load.tile, one.load.offload) for one in found]
+    assert savings == sorted(savings) and set(savings) == set(SAVINGS)
+    plain, host = found[0], found[-1]
+    assert host.name == "LoRA, recomputed, tiles of 2,048, layers' inputs on the host"
+    assert host_bytes(LLAMA, plain.load) == 0 and host_bytes(LLAMA, host.load) == 32 * 2 * 4096 * (256 << 10)
 
 
 def test_every_cure_is_one():
@@ -60,8 +74,8 @@ def test_a_refusal_names_what_would_fit_and_nothing_that_fits_is_refused():
     assert reason is not None and "--lora" in reason and "8,192 tokens" in reason and "GB" in reason
     adapters = replace(FULL, trained=8_388_608)
     assert refusal(LLAMA, adapters, memory) is None
-    assert refusal(LLAMA, FULL, need(LLAMA, replace(FULL, recompute=True)) + (1 << 30)) is None
-    far = refusal(LLAMA, replace(adapters, length=1 << 20), memory)
+    assert refusal(LLAMA, FULL, need(LLAMA, least(FULL)) + (1 << 30)) is None
+    far = refusal(LLAMA, replace(adapters, length=1 << 22), memory)
     assert far is not None and "--window" in far and "--lora" not in far
 
 
@@ -74,5 +88,7 @@ def test_finetune_says_so_before_weights_load(tmp_path, monkeypatch):
     settings = Finetune(model=str(path), out="out", data=("stdlib",))
     with pytest.raises(UserError, match=r"a window of 1,048,576 tokens needs .* what would fit: --window"):
         _room(settings, path, 10_000, 1 << 20, 1, "cuda")
-    assert _room(replace(settings, micro_batch=1), path, 10_000, 1 << 20, 1, "cuda")[1:] == (1, True)
-    assert _room(settings, path, 10_000, 64, 4, "cuda")[1:] == (4, False)
+    tried = _room(replace(settings, micro_batch=1), path, 10_000, 1 << 20, 1, "cuda")[1]
+    assert (tried.rows, tried.recompute, tried.tile, tried.offload) == (1, True, *SAVINGS[-1])
+    easy = _room(settings, path, 10_000, 64, 4, "cuda")[1]
+    assert (easy.rows, easy.recompute, easy.tile, easy.offload) == (4, False, 0, False)

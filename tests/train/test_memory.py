@@ -13,7 +13,18 @@ from live_tensors import Live, kept_for_backward
 from ropewalk.model.shape import Shape, shape_of
 from ropewalk.train.lora import add_adapter
 from ropewalk.train.loss import LossModel, plain_model
-from ropewalk.train.memory import Load, choose, fits, layer_bytes, longest, need, parts
+from ropewalk.train.memory import (
+    SAVINGS,
+    Load,
+    choose,
+    fits,
+    layer_bytes,
+    least,
+    longest,
+    need,
+    parts,
+    saving,
+)
 from ropewalk.train.tiles import tile_feed_forward
 
 LENGTH = 509
@@ -103,6 +114,17 @@ def test_more_tokens_take_more_and_recomputing_shards_and_adapters_take_less(uni
     assert need(LLAMA, replace(load, recompute=True)) <= need(LLAMA, load)
     assert need(LLAMA, replace(load, shards=2 * shards)) <= need(LLAMA, load) * 1.2
     assert need(LLAMA, replace(load, trained=8_000_000)) <= need(LLAMA, load)
+
+
+@given(st.integers(1, 800), st.booleans(), st.integers(8, 160))
+def test_a_saving_is_the_first_that_fits_and_the_last_when_none_does(units, lora, gib):
+    trained = 8_000_000 if lora else LLAMA_PARAMETERS
+    load = Load(LLAMA_PARAMETERS, trained, 1024 * units, recompute=True)
+    chosen = saving(LLAMA, load, gib << 30)
+    fitting = [s for s in SAVINGS if fits(LLAMA, replace(load, tile=s[0], offload=s[1]), gib << 30)]
+    assert chosen == (fitting[0] if fitting else SAVINGS[-1])
+    needs = [need(LLAMA, replace(load, tile=tile, offload=offload)) for tile, offload in SAVINGS]
+    assert need(LLAMA, least(load)) == min(needs) <= need(LLAMA, load)
 
 
 def test_the_longest_window_fits_and_the_next_does_not():

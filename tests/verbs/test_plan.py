@@ -62,7 +62,7 @@ def test_what_does_not_fit_comes_with_what_would(capsys):
     said = capsys.readouterr().out
     assert not found["fits"] and found["exit_code"] == 1
     assert any("--lora" in cure for cure in found["what_would_fit"])
-    assert "4 × H100" in found["what_would_fit"] and "full, recomputed does not fit" in said
+    assert "4 × H100" in found["what_would_fit"] and "layers' inputs on the host does not fit" in said
     assert ropewalk.plan("llama-2-7b", to=32768, gpus=4)["fits"]
     assert ropewalk.plan("llama-2-7b", to=32768, lora=True)["fits"]
 

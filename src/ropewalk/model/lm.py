@@ -74,9 +74,9 @@ class TransformersLM:
     that worked is kept.
 
     device: "cpu", "cuda", "cuda:1".  dtype: of the weights; losses are float32 always.
-    compiled: torch.compile for scoring, of plain layers their parts (`plain.PlainDecoder`), else whole
-    layers; None leaves it to `prepare`.
-    search: when compiling, let torch try its matrix products against one another (minutes).
+    compiled: torch.compile the decoder layers for scoring; None leaves it to `prepare`.
+    parts: where it is compiled and the layers are plain, go through their parts (`plain.PlainDecoder`). Not
+    by default: on a GPU it has not been measured.
     kernel: an attention kernel of `attention.KERNELS`, "torch" for torch's choice, None to measure.
     """
 
@@ -89,7 +89,7 @@ class TransformersLM:
         name: str | None = None,
         compiled: bool | None = None,
         kernel: str | None = None,
-        search: bool = False,
+        parts: bool = False,
     ) -> None:
         self.tokenizer = load_tokenizer(path)
         self.block = model_block(path, name)
@@ -100,7 +100,7 @@ class TransformersLM:
         self.kernels: dict[int, str] = {}
         self._fixed_kernel, self.compiled = kernel, bool(compiled)
         self._wanted = compiled
-        self._mode = "max-autotune-no-cudagraphs" if search else None
+        self.parts = parts
         self.alone = True  # does no other thread choose kernels? torch's choice is one for the process
         self._limits: dict[tuple[str, int], int] = {}
 
@@ -146,12 +146,14 @@ class TransformersLM:
         """
         self.ready()
         for layer in getattr(self.model.base_model, "layers", [self.model.base_model]):
-            layer.compile(dynamic=False, mode=self._mode)
+            layer.compile(dynamic=False)
         return True
 
     @cached_property
     def _decoder(self) -> PlainDecoder | None:
-        """Our own way through the layers, where they are plain."""
+        """Our own way through the layers, where that is asked for and they are plain."""
+        if not self.parts:
+            return None
         self.ready()
         found = plain_decoder(self.model, compiled=True)
         if found is not None:

@@ -29,6 +29,7 @@ from .loss import LossModel, plain_head, plain_model
 from .ranks import agree, everywhere, require_shared, world
 from .sharding import shard, whole_weights
 from .snapshots import Snapshooter, Snapshots
+from .tiles import tile_feed_forward
 from .trainer import Watch, WindowTrainer, load_weights, stops_gently
 
 
@@ -40,6 +41,8 @@ class Plan:
     micro: rows in memory at once, on one rank; divides batch / ranks.
     dtype: "bf16" is autocast over float32 weights.   clip: largest norm of the gradient, 0 for no limit.
     recompute: activations are dropped and computed again in the backward pass.
+    tile: tokens at once in the feed-forward part, 0 for all: see tiles.py.
+    offload: with recompute, the layers' inputs wait in the host's memory.
     only: words; parameters whose names hold none of them stay as they are. Empty: all are trained.
     sharded: weights, gradients and optimizer state are spread over all ranks.
     context: ranks that hold one window together, 1 for none; only with ``sharded``.
@@ -60,6 +63,8 @@ class Plan:
     log_to: Literal["none", "tensorboard", "wandb"] = "none"
     compile: bool = False
     recompute: bool = False
+    tile: int = 0
+    offload: bool = False
     attention: str | None = None
     lora: dict[str, Any] | None = None
     only: tuple[str, ...] = ()
@@ -117,7 +122,7 @@ def train(
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = WindowTrainer(
-            model=_spread(LossModel(model, own_head=plain_head(model)), plan),
+            model=_spread(LossModel(model, own_head=plain_head(model), offload=plan.offload), plan),
             args=_arguments(plan, keeper),
             feeder=feeder,
             schedule={"steps": plan.steps, "warmup": plan.warmup, "schedule": plan.schedule},
@@ -168,6 +173,8 @@ def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if plan.lora:
             base.enable_input_require_grads()
+    if plan.tile:
+        tile_feed_forward(base, plan.tile)
     if plan.compile:
         # Layer by layer: inside a compiled whole, transformers cannot see that the mask is plainly
         # causal, builds the dense L' x L' one, and the flash kernel is lost.
@@ -267,8 +274,8 @@ def _enough_memory(plan: Plan, done: Callable[[], int]) -> Iterator[None]:
         where = f" on process {world()[0]} of {world()[1]}" if world()[1] > 1 else ""
         raise UserError(
             f"the device's memory does not suffice in step {done() + 1:,}{where} with {plan.micro} rows of "
-            f"{plan.length:,} tokens at once; lower --micro-batch, give --recompute, --lora, or more GPUs "
-            "(--parallel fsdp, context); the last checkpoint is kept"
+            f"{plan.length:,} tokens at once; lower --micro-batch, give --recompute, --tile 2048, --offload, "
+            "--lora, or more GPUs (--parallel fsdp, context); the last checkpoint is kept"
         ) from None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..model.shape import Shape
 from .cards import Card
-from .memory import GPU_TOKENS, RESERVE, Load, divisor, fits, longest, need, parts
+from .memory import GPU_TOKENS, RESERVE, Load, divisor, fits, host_bytes, least, longest, need, parts, saving
 from .pace import Pace, pace, work
 
 MOST_CARDS = 1024
@@ -59,7 +59,9 @@ class Way:
     @property
     def name(self) -> str:
         """As people say it."""
-        return ("LoRA" if self.lora else "full") + (", recomputed" if self.recompute else "")
+        words = ["LoRA" if self.lora else "full"] + ["recomputed"] * self.recompute
+        words += [f"tiles of {self.load.tile:,}"] if self.load.tile else []
+        return ", ".join(words + ["layers' inputs on the host"] * self.load.offload)
 
     @property
     def spread(self) -> str:
@@ -77,7 +79,7 @@ def way(question: Question, *, lora: bool, recompute: bool) -> Way:
     The first that fits; the last one tried when none does.
     """
     q = question
-    found: Way | None = None
+    load, context = None, 1
     for shards, context in _spreads(q):
         length = -(-q.window // context)
         rows = max(1, q.batch * context // q.cards)
@@ -90,21 +92,23 @@ def way(question: Question, *, lora: bool, recompute: bool) -> Way:
             copies=q.cards if shards == 1 else 1,
         )
         most = divisor(rows, max(1, GPU_TOKENS // length))
-        micro = next((n for n in range(most, 0, -1) if rows % n == 0 and _fits(q, load, n)), 1)
-        load = replace(load, rows=micro)
-        found = Way(
-            lora=lora,
-            recompute=recompute,
-            context=context,
-            load=load,
-            parts=parts(q.shape, load),
-            fits=_fits(q, load, micro),
-            pace=pace(q.shape, load, q.card, window=q.window, tokens=q.tokens / q.cards),
-        )
-        if found.fits:
+        micro = next((n for n in range(most, 0, -1) if rows % n == 0 and _fits(q, load, n)), None)
+        load = replace(load, rows=micro or 1)
+        if micro is not None:
             break
-    assert found is not None
-    return found
+    assert load is not None
+    if recompute:
+        tile, offload = saving(q.shape, load, q.card.memory)
+        load = replace(load, tile=tile, offload=offload)
+    return Way(
+        lora=lora,
+        recompute=recompute,
+        context=context,
+        load=load,
+        parts=parts(q.shape, load),
+        fits=fits(q.shape, load, q.card.memory),
+        pace=pace(q.shape, load, q.card, window=q.window, tokens=q.tokens / q.cards),
+    )
 
 
 def _fits(q: Question, load: Load, rows: int) -> bool:
@@ -149,7 +153,7 @@ def longest_window(question: Question, lora: bool) -> int:
     """The longest window that fits the cards asked about, activations computed again; 0 for none."""
     q = question
     trained = q.adapters if lora else q.parameters
-    load = Load(q.parameters, trained, 1, recompute=True, shards=q.cards)
+    load = least(Load(q.parameters, trained, 1, shards=q.cards))
     return q.cards * longest(q.shape, load, q.card.memory)
 
 
@@ -175,21 +179,22 @@ def refusal(shape: Shape, load: Load, memory: int) -> str | None:
 
     Only what is beyond doubt is refused: the least form of it needs more than there is.
     """
-    least = replace(load, rows=1, recompute=True)
-    wanted = need(shape, least) + RESERVE
+    form = least(load)
+    wanted = need(shape, form) + RESERVE
     if wanted <= memory:
         return None
     found = []
-    length = longest(shape, least, memory)
+    length = longest(shape, form, memory)
     if length:
         found.append(f"--window {length}")
-    adapters = replace(least, trained=load.parameters // 100)
+    adapters = replace(form, trained=load.parameters // 100)
     if not load.frozen and need(shape, adapters) + RESERVE <= memory:
         found.append("--lora")
     found.append("more GPUs")
     return (
-        f"a window of {load.length:,} tokens needs {gb(wanted)} on one device, with one sequence at once and "
-        f"activations computed twice, and {gb(memory)} are free; what would fit: {', '.join(found)} "
+        f"a window of {load.length:,} tokens needs {gb(wanted)} on one device, with one sequence at once, "
+        "activations computed twice, the feed-forward part in tiles and layers' inputs on the host, and "
+        f"{gb(memory)} are free; what would fit: {', '.join(found)} "
         "(`ropewalk plan` has the sum; --micro-batch 1 tries it all the same)"
     )
 
@@ -202,6 +207,9 @@ def as_record(one: Way, question: Question) -> dict[str, Any]:
         "way": one.name,
         "lora": one.lora,
         "recompute": one.recompute,
+        "tile": one.load.tile,
+        "offload": one.load.offload,
+        "host_bytes": host_bytes(q.shape, one.load),
         "cards": one.spread,
         "context": one.context,
         "micro_batch": one.load.rows,

@@ -8,11 +8,13 @@ that of one chunk. The value is exact: the same sum, in float32, in another orde
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import save_on_cpu
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -60,16 +62,20 @@ class LossModel(nn.Module):
 
     own_head: is log p the softmax of head(decoder(x)) and nothing else? Found by `plain_head`; models
     that cap or scale their logits compute their own loss.
+    offload: what is kept for the backward pass (recomputed layers: their inputs) waits in the host's memory.
     """
 
     accepts_loss_kwargs = True
     main_input_name = "input_ids"
 
-    def __init__(self, model: Any, own_head: bool = True, chunk_bytes: int = CHUNK_BYTES) -> None:
+    def __init__(
+        self, model: Any, own_head: bool = True, chunk_bytes: int = CHUNK_BYTES, offload: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self.own_head = own_head
         self.chunk_bytes = chunk_bytes
+        self.offload = offload
 
     def forward(
         self,
@@ -85,22 +91,27 @@ class LossModel(nn.Module):
         position_ids: (B, T) or None for 0, 1, 2 ...   attention_mask: (B, T) of ones, or None.
         """
         count = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
-        base = plain_model(self.model)
         inputs: dict[str, Any] = {"input_ids": input_ids, "use_cache": False}
         if position_ids is not None:
             inputs["position_ids"] = position_ids
         if attention_mask is not None:
             inputs["attention_mask"] = attention_mask
+        aside = save_on_cpu(pin_memory=input_ids.is_cuda) if self.offload else contextlib.nullcontext()
+        with aside:
+            return {"loss": self._sum(inputs, labels) / count}
+
+    def _sum(self, inputs: dict[str, Any], labels: Tensor) -> Tensor:
+        """The sum of -log p over all scored positions."""
+        base = plain_model(self.model)
         if not self.own_head:
             logits = base(**inputs).logits
-            total = F.cross_entropy(
+            return F.cross_entropy(
                 logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
             )
-            return {"loss": total / count}
         hidden = base.get_decoder()(**inputs)[0]
         head = base.get_output_embeddings()
         rows = rows_per_chunk(base.config.get_text_config().vocab_size, self.chunk_bytes)
-        return {"loss": chunked_cross_entropy(hidden.flatten(0, 1), labels.flatten(), head, rows) / count}
+        return chunked_cross_entropy(hidden.flatten(0, 1), labels.flatten(), head, rows)
 
 
 def plain_model(model: Any) -> Any:

@@ -27,6 +27,10 @@ SHARE = 0.85
 RESERVE = 1 << 30
 """Bytes for the driver's context and the kernels' workspaces."""
 
+SAVINGS = ((0, False), (2_048, False), (2_048, True))
+"""(tokens at once in the feed-forward part, 0 for all; are layers' inputs kept on the host?), tried in turn
+where one row does not fit although its activations are computed twice; each is slower than the one before."""
+
 STATE_BYTES = 16
 """For each trained parameter: weight, gradient and AdamW's two moments, float32."""
 
@@ -178,6 +182,24 @@ def room(memory: int) -> int:
 def fits(shape: Shape, load: Load, memory: int) -> bool:
     """Does it fit a device with ``memory`` free bytes, with a margin?"""
     return need(shape, load) <= room(memory)
+
+
+def saving(shape: Shape, load: Load, memory: int) -> tuple[int, bool]:
+    """The first of `SAVINGS` with which ``load``, recomputed, fits; the last of them when none does."""
+    return next(
+        (s for s in SAVINGS if fits(shape, replace(load, tile=s[0], offload=s[1]), memory)), SAVINGS[-1]
+    )
+
+
+def least(load: Load) -> Load:
+    """One row of it in the least memory that is known here."""
+    tile, offload = SAVINGS[-1]
+    return replace(load, rows=1, recompute=True, tile=tile, offload=offload)
+
+
+def host_bytes(shape: Shape, load: Load) -> int:
+    """Bytes of the host's memory that layers' inputs take where they are kept there."""
+    return shape.layers * load.state_width * shape.hidden * load.tokens if load.offload else 0
 
 
 def longest(shape: Shape, load: Load, memory: int) -> int:

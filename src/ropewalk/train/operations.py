@@ -41,12 +41,14 @@ class Operations:
         return self.products + self.attention
 
 
-def operations(shape: Shape, length: int, *, frozen: bool, recompute: bool, head_twice: bool) -> Operations:
+def operations(
+    shape: Shape, length: int, *, frozen: bool, recompute: bool, head_twice: bool, tiled: bool = False
+) -> Operations:
     """Operations of one token in a window of ``length`` tokens.
 
     frozen: are the weights fixed (LoRA)? Then no gradient of a weight is computed: one product backward
     instead of two.   recompute: are the layers computed again in the backward pass?
-    head_twice: are the logits dropped and computed again?
+    head_twice: are the logits dropped and computed again?   tiled: is the feed-forward part, in tiles?
 
     Forward: 2 for each weight; attention 4·d for each head and each of the (T + 1) / 2 tokens seen on
     average. Adapters' own products are left out: rank / width of the layer's.
@@ -61,6 +63,7 @@ def operations(shape: Shape, length: int, *, frozen: bool, recompute: bool, head
     head = 2.0 * shape.head_weights
     attention = shape.layers * shape.heads * 4 * shape.head_dim * (length + 1) / 2
     again = (body if recompute else 0.0) + (head if head_twice else 0.0)
+    again += 2.0 * shape.layers * shape.active * shape.inner_weights if tiled else 0.0
     return Operations(
         forward=(body + head, attention),
         backward=((body + head) * (1 if frozen else 2), ATTENTION_BACKWARD * attention),

@@ -49,7 +49,8 @@ class Pace:
 def work(shape: Shape, load: Load, window: int) -> Operations:
     """Operations of one token in ``window`` tokens under this load."""
     twice = load.rows_of_logits(shape) < load.tokens
-    return operations(shape, window, frozen=load.frozen, recompute=load.recompute, head_twice=twice)
+    ways = {"frozen": load.frozen, "recompute": load.recompute, "tiled": 0 < load.tile < load.length}
+    return operations(shape, window, head_twice=twice, **ways)
 
 
 def pace(shape: Shape, load: Load, card: Card, *, window: int, tokens: float) -> Pace:

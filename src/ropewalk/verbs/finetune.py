@@ -12,7 +12,9 @@ from ..errors import UserError
 from ..settings import option, to_arguments, to_record, tokens, verb
 
 if TYPE_CHECKING:
+    from ..model.shape import Shape
     from ..train.engine import Plan
+    from ..train.memory import Load
     from ..train.spread import Spread
 
 EXAMPLE = """ropewalk finetune longer-model tuned-model --data books.parquet:0.9 math.parquet:0.1
@@ -70,6 +72,12 @@ class Finetune:
     )
     micro_batch: int | None = option(None, help="sequences in memory at once (default by memory)")
     recompute: bool | None = option(None, help="compute activations twice to save memory (default by memory)")
+    tile: int | None = option(
+        None, help="tokens at once in the feed-forward part, to save memory (default by memory; 0 for all)"
+    )
+    offload: bool | None = option(
+        None, help="keep the layers' inputs in the host's memory, to save the GPU's (default by memory)"
+    )
     compile: bool = option(False, help="compile the layers with torch.compile")
     attention: str | None = option(None, help="attention of transformers (default sdpa)")
     only: tuple[str, ...] = option(
@@ -161,7 +169,7 @@ def _train(settings: Finetune, device: str) -> dict[str, Any]:
 def _check(settings: Finetune) -> None:
     """Refuse numbers that mean nothing, before anything is read."""
     least = {"steps": 1, "batch": 1, "warmup": 0, "window": 2, "skip_positions": 2, "micro_batch": 1}
-    least |= {"save_every": 1, "lora_rank": 1, "seed": 0, "segments": 2}
+    least |= {"save_every": 1, "lora_rank": 1, "seed": 0, "segments": 2, "tile": 0}
     for name, limit in least.items():
         value = getattr(settings, name)
         if value is not None and value < limit:
@@ -259,18 +267,22 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     parameters = count_parameters(path)
     rate, why_rate = (settings.rate, "as asked") if settings.rate else peak_rate(parameters)
     batch, why_batch = (settings.batch, "as asked") if settings.batch else batch_size(parameters, length)
+    if settings.recompute is False and (settings.tile or settings.offload):
+        raise UserError(
+            "tile and offload are for activations that are computed twice: not with --no-recompute"
+        )
     if settings.only and settings.lora:
         raise UserError("only and lora exclude each other: --lora trains adapters alone")
-    spread, micro, recompute = _room(settings, path, parameters, length, batch, device)
+    spread, load = _room(settings, path, parameters, length, batch, device)
     dtype = settings.dtype or ("bf16" if device == "cuda" else "float32")
     console.say(f"finetune {settings.model} -> {settings.out}: {parameters:,} parameters, {device}")
     console.say(f"  {settings.steps:,} steps" + (", as in the paper" if settings.steps == 1000 else ""))
     console.say(f"  peak rate {rate:g} ({why_rate}), from a tenth of it in {settings.warmup} steps, then")
     console.say(f"  {settings.schedule}; AdamW (0.9, 0.95), no weight decay, as in the paper")
-    console.say(f"  batch {batch} sequences of {length:,} tokens ({why_batch}), {micro} at once")
+    console.say(f"  batch {batch} sequences of {length:,} tokens ({why_batch}), {load.rows} at once")
     if world()[1] > 1:
         console.say(f"  {world()[1]} processes: {spread.why}")
-    console.say(f"  {dtype}{', activations computed twice' if recompute else ''}")
+    console.say(f"  {dtype}{_savings_in_words(load)}")
     if device == "cpu" and dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
         console.say("  this CPU computes bf16 without instructions for it: float32 is many times faster")
     return Plan(
@@ -280,7 +292,7 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
         schedule=settings.schedule,
         length=length,
         batch=batch,
-        micro=micro,
+        micro=load.rows,
         seed=settings.seed,
         device=device,
         dtype=dtype,
@@ -289,7 +301,9 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
         log_to=settings.log_to,
         only=settings.only,
         compile=settings.compile,
-        recompute=recompute,
+        recompute=load.recompute,
+        tile=load.tile,
+        offload=load.offload,
         attention=settings.attention,
         lora={"rank": settings.lora_rank, "embeddings": settings.lora_embeddings} if settings.lora else None,
         sharded=spread.sharded,
@@ -299,8 +313,8 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
 
 def _room(
     settings: Finetune, path: Path, parameters: int, length: int, batch: int, device: str
-) -> tuple[Spread, int, bool]:
-    """(how processes share the work, sequences in memory at once, recompute activations?)"""
+) -> tuple[Spread, Load]:
+    """(how processes share the work, what one of them keeps in memory and how)."""
     import torch
 
     from ..model.config import as_read, text_part
@@ -342,12 +356,43 @@ def _room(
     micro = settings.micro_batch or _begun(settings, batch // shares) or micro
     if batch // shares % micro:
         raise UserError(f"batch {batch} does not divide by {shares} × micro_batch {micro}")
+    load = replace(alone, length=-(-length // spread.context), shards=parts, rows=micro, recompute=recompute)
     if memory is not None and not settings.only and settings.micro_batch is None:
-        load = replace(alone, length=-(-length // spread.context), shards=parts, recompute=False)
         reason = refusal(shape, load, memory)
         if reason is not None:
             raise UserError(reason)
-    return spread, micro, recompute
+    return spread, _with_savings(settings, shape, load, memory)
+
+
+def _with_savings(settings: Finetune, shape: Shape, load: Load, memory: int | None) -> Load:
+    """The load with the feed-forward part in tiles and layers' inputs on the host, where asked or needed."""
+    import psutil
+
+    from ..train.memory import host_bytes, saving
+
+    tile, offload = 0, False
+    if memory is not None and load.recompute and not settings.only:
+        tile, offload = saving(shape, load, memory)
+    chosen = replace(
+        load,
+        tile=tile if settings.tile is None else settings.tile,
+        offload=offload if settings.offload is None else settings.offload,
+        recompute=load.recompute or bool(settings.tile or settings.offload),
+    )
+    wanted, free = host_bytes(shape, chosen), psutil.virtual_memory().available
+    if wanted > free:
+        raise UserError(
+            f"layers' inputs need {wanted / 1e9:.1f} GB of the host's memory, {free / 1e9:.1f} GB are free; "
+            "choose a shorter --window, more GPUs, or --no-offload"
+        )
+    return chosen
+
+
+def _savings_in_words(load: Load) -> str:
+    words = ["activations computed twice"] if load.recompute else []
+    words += [f"the feed-forward part in tiles of {load.tile:,}"] if load.tile else []
+    words += ["layers' inputs on the host"] if load.offload else []
+    return "".join(f", {word}" for word in words)
 
 
 def _begun(settings: Finetune, rows: int) -> int | None:
