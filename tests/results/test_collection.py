@@ -87,6 +87,16 @@ def test_which_contexts_were_asked_for_is_no_difference():
     assert not any(s.mark for s in found.series)
 
 
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_correction_that_no_row_had_is_no_difference_and_one_that_a_row_had_is(corrected):
+    """Results of before the correction existed say nothing of it; later ones how it would be done."""
+    blocks = [fake.model("a", "original"), fake.model("b", "tuned")]
+    before = fake.perplexity(blocks[0], {512: 9.0, 1024: 8.0})
+    later = fake.perplexity(blocks[1], {512: 9.0, 1024: 8.0}, control="by regression", sample=None)
+    later["rows"][1]["control"] = 1024 if corrected else None
+    assert any(s.mark for s in gathered([before, later]).series) == corrected
+
+
 def test_a_grid_of_lengths_and_depths_is_a_map_and_distances_are_not():
     block = fake.model("m", "tuned")
     found = gathered([fake.passkey(block, 2048), fake.passkey_map(block, 2048)])

@@ -21,6 +21,8 @@ from .texts import Text, read_texts, read_windows, total
 
 NAME = "perplexity"
 
+CONTROL = "sampled losses are corrected by regression on those in side-by-side windows"
+
 
 @dataclass(frozen=True)
 class PerplexitySettings:
@@ -202,6 +204,6 @@ def _protocol(lm: LanguageModel, settings: PerplexitySettings) -> dict[str, Any]
         "cut": settings.cut,
         "sample": settings.sample,
         "most_windows": settings.most_windows,
-        "control": "sampled losses are corrected by regression on those in side-by-side windows",
+        "control": CONTROL if settings.sample is not None else None,
         "interval": "95 %, documents drawn anew (bootstrap, 2,000)",
     }

@@ -124,7 +124,7 @@ class Series:
     @cached_property
     def conditions(self) -> str:
         """Equal for two series whose figures may stand side by side."""
-        protocol = {k: v for k, v in self.protocol.items() if k not in _PER_RUN}
+        protocol = {k: v for k, v in self.protocol.items() if k not in _PER_RUN and v is not None}
         data = [b for b in self.data if b.get("name") == self.group] or self.data
         read = (
             [self.summary.get(key) for key in ("documents", "tokens")] if self.evaluation in GROUPED else []
@@ -318,10 +318,16 @@ def _split(path: Path | str, result: dict[str, Any], model: Model) -> Iterator[S
             group,
             sorted(mine, key=lambda row: [row[field] for field in ORDERS.get(evaluation, ())]),
             result["summary"],
-            result["protocol"],
+            _used(result["protocol"], mine),
             [block for block in result["data"] if isinstance(block, dict)],
             result["provenance"],
         )
+
+
+def _used(protocol: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The protocol without how sampled losses are corrected, where no row's were: it is no difference."""
+    corrected = any(row.get("control") is not None for row in rows)
+    return {key: value for key, value in protocol.items() if key != "control" or corrected}
 
 
 def _is_grid(rows: Sequence[dict[str, Any]]) -> bool:
