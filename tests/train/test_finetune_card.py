@@ -6,6 +6,7 @@ import json
 import shutil
 
 from ropewalk.model.card import front_matter
+from ropewalk.results.collection import collect
 from ropewalk.results.record import read_result
 from ropewalk.verbs.finetune import finetune
 
@@ -23,6 +24,18 @@ def test_a_tuned_checkpoint_has_a_card_with_its_own_figures(tiny_model, texts, t
     assert "2 steps, 256 tokens" in text and "texts.jsonl (SHA-256 " in text
     assert "The old card" not in text and "has not been trained" not in text
     assert front_matter(tmp_path / "out")["license"] == "mit"
+
+
+def test_that_passages_came_back_in_training_is_said_wherever_the_model_goes(
+    tiny_model, texts, tmp_path, capsys
+):
+    finetune(str(tiny_model), str(tmp_path / "out"), data=(str(texts),), repeats=0.5, **SMALL)
+    assert "passages come back later in 50% of the windows" in capsys.readouterr().out
+    assert "In 50% of the windows passages came back later" in (tmp_path / "out" / "README.md").read_text()
+    log = tmp_path / "out" / "training.json"
+    assert read_result(log)["protocol"]["repeats"] == 0.5
+    (found,) = collect([(log, read_result(log))]).models
+    assert found.story.endswith("passages coming back in its windows")
 
 
 def test_what_is_wrong_with_the_tuned_checkpoint_is_said(tiny_model, texts, tmp_path, capsys):

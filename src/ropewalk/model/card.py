@@ -128,11 +128,16 @@ def _deeds(record: dict[str, Any]) -> list[str]:
         earlier = f" after {trained['steps_before']:,} before" if trained.get("steps_before") else ""
         way = "low-rank adapters (merged into the weights)" if trained.get("lora") else "the weights"
         way = "a choice of the weights" if settings.get("only") else way
+        again = (
+            f" In {trained['repeats']:.0%} of the windows passages came back later, word for word."
+            if trained.get("repeats")
+            else ""
+        )
         return [
             f"Started from {source}; the config, and with it the positions, is unchanged.",
             f"Trained {way} on next tokens: {trained['steps']:,} steps{earlier}, "
             f"{trained['tokens']:,} tokens, positions up to {trained['window']:,}, "
-            f"peak learning rate {trained['rate']:g}.",
+            f"peak learning rate {trained['rate']:g}.{again}",
         ]
     if record["verb"] == "export":
         return _exported(record, source)

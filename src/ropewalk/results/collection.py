@@ -96,6 +96,8 @@ class Model:
         tuned = f"fine-tuned {count(self.steps)} steps" if self.steps else "not fine-tuned"
         if self.tokens:
             tuned += f" ({count(self.tokens)} tokens)"
+        if number((self.block.get("trained") or {}).get("repeats")):
+            tuned += ", passages coming back in its windows"
         if not self.scaled:
             return f"no interpolation, window {count(self.window)}, {tuned}"
         name = METHODS.get(self.method, self.method)

@@ -309,6 +309,7 @@ def _block_after(
         "data": [one["name"] for one in data],
         **({"steps_before": earlier} if earlier else {}),
         **({"lora": job.plan.lora} if job.plan.lora else {}),
+        **({"repeats": job.layout.repeats} if job.layout.repeats else {}),
     }
     return block
 

@@ -283,6 +283,8 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     if world()[1] > 1:
         console.say(f"  {world()[1]} processes: {spread.why}")
     console.say(f"  {dtype}{_savings_in_words(load)}")
+    if settings.repeats:
+        console.say(f"  passages come back later in {settings.repeats:.0%} of the windows")
     if device == "cpu" and dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
         console.say("  this CPU computes bf16 without instructions for it: float32 is many times faster")
     return Plan(
