@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,17 @@ def test_a_survivor_would_be_seen_on_the_page(tables, tmp_path, monkeypatch) -> 
     monkeypatch.setattr(tables, "FIGURES", tmp_path)
     (tmp_path / "mutations.json").write_text('{"rows": [{"subject": "s", "what": "w", "caught": null}]}')
     assert "| s | w | **survived** |" in tables.table("mutations")
+
+
+def test_a_problem_or_a_shortage_not_tried_would_be_seen_on_the_page(tables, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tables, "FIGURES", tmp_path)
+    cell = {"commands": 4, "felt": 3}
+    found = {
+        "tried": {"full disk": {"extend": cell, "run": cell}},
+        "lines": {"full disk": ["longer", "b: c"]},
+    }
+    found |= {"problems": ["run: lost"], "skipped": {"read-only": "no mount"}, "conditions": {"python": "3"}}
+    (tmp_path / "starvation.json").write_text(json.dumps(found))
+    text = tables.table("starvation")
+    assert "| full disk | 8 | 6 | 2 | `b: c` |" in text
+    assert "Problems: run: lost." in text and "read-only was skipped: no mount" in text
