@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
-from fakes import FakeLM
+from fakes import FakeLM, tiny_checkpoint
 
 from ropewalk.evals import texts
 from ropewalk.evals.texts import TokenStore, read_texts
+from ropewalk.model.lm import TransformersLM
 
 
 def test_ids_come_back_as_they_were_in_memory_and_on_the_disk(monkeypatch):
@@ -35,3 +38,34 @@ def test_a_long_document_is_tokenised_in_parts_with_the_same_result(tmp_path, mo
     monkeypatch.setattr(texts, "AT_ONCE", 40)
     assert ids() == whole
     assert len(whole) == (cut or len((tmp_path / "a.txt").read_text()))
+
+
+def test_short_documents_are_tokenised_together_and_long_ones_in_parts_all_in_order(tmp_path, monkeypatch):
+    sizes = [30, 20, 200, 10, 10, 10, 45, 5]
+    for i, size in enumerate(sizes):
+        (tmp_path / f"{i}.txt").write_text(f"{i}" * size)
+
+    class Several(FakeLM):
+        def encode_many(self, given):
+            together.append(len(given))
+            return [self.encode(text) for text in given]
+
+    def found(lm, **more):
+        read = read_texts(lm, [str(tmp_path)], at_least=2, **more)
+        return [(text.name, text.ids[0 : len(text.ids)].tolist()) for text in read]
+
+    alone, together = found(FakeLM()), []
+    monkeypatch.setattr(texts, "AT_ONCE", 60)
+    monkeypatch.setattr(texts, "TOGETHER", 60)
+    assert found(Several()) == alone and [len(ids) for _, ids in alone] == sizes
+    assert together == [2, 4, 1]
+    together.clear()
+    assert found(Several(), documents_wanted=3) == alone[:3] and together == []
+
+
+def test_tokens_are_the_same_together_as_alone(tmp_path):
+    lm = TransformersLM(tiny_checkpoint(tmp_path / "tiny"))
+    given = ["The grass is green. 12", "", "The sky" * 50]
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    assert lm.encode_many(given) == [lm.encode(text) for text in given]
+    assert os.environ.get("TOKENIZERS_PARALLELISM") in (before, "false")

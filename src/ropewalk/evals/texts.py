@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
 from array import array
@@ -29,6 +30,10 @@ IN_MEMORY = 1 << 26
 AT_ONCE = 1 << 22
 """Characters tokenised at once; a longer text goes in parts (see `pieces`): tokens at their borders, one in
 some hundred thousand, may be others than in the whole."""
+
+
+TOGETHER = 1 << 23
+"""Characters of short documents tokenised in one call, by all cores."""
 
 
 class TokenStore:
@@ -100,10 +105,12 @@ def read_texts(
     found: list[Text] = []
     store = TokenStore()
     short, longest = 0, 0
-    for name, parts in whole_documents(documents(sources, column)):
+    every = whole_documents(documents(sources, column))
+    alone = cut is not None or documents_wanted is not None or not hasattr(lm, "encode_many")
+    for name, encoded in ((n, _encode(lm, p, cut)) for n, p in every) if alone else _together(lm, every):
         if documents_wanted is not None and len(found) >= documents_wanted:
             break
-        ids = store.add(_encode(lm, parts, cut))
+        ids = store.add(encoded)
         if len(ids) + (lm.bos is not None) < at_least:
             short, longest = short + 1, max(longest, len(ids))
             store.drop(ids)
@@ -117,6 +124,35 @@ def read_texts(
     if short:
         say(f"  {short} documents shorter than {at_least:,} tokens left out, {len(found)} kept")
     return found
+
+
+def _together(
+    lm: Any, every: Iterable[tuple[str, Iterator[str]]]
+) -> Iterator[tuple[str, Iterable[Sequence[int]]]]:
+    """(name, ids in parts) of each document, in order; neighbours that are short are encoded in one call."""
+    waiting: list[tuple[str, str]] = []
+    size = 0
+
+    def ready() -> Iterator[tuple[str, Iterable[Sequence[int]]]]:
+        for (name, _), ids in zip(waiting, lm.encode_many([text for _, text in waiting])):
+            yield name, [ids]
+        waiting.clear()
+
+    for name, parts in every:
+        first, second = next(parts), next(parts, None)
+        if second is None and len(first) <= AT_ONCE:
+            waiting.append((name, first))
+            size += len(first)
+            if size < TOGETHER:
+                continue
+        if waiting:
+            yield from ready()
+            size = 0
+        if second is not None or len(first) > AT_ONCE:
+            more = itertools.chain([first], [] if second is None else [second], parts)
+            yield name, _encode(lm, more, None)
+    if waiting:
+        yield from ready()
 
 
 def _encode(lm: LanguageModel, parts: Iterable[str], cut: int | None) -> Iterator[list[int]]:

@@ -7,6 +7,9 @@ import os
 import warnings
 from collections.abc import Iterator
 
+ASKED = os.environ.get("TOKENIZERS_PARALLELISM")
+"""What the user set; left alone. Else their threads are off but in `all_cores`: forks do not bear them."""
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
@@ -26,3 +29,13 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def all_cores() -> Iterator[None]:
+    """Inside, a list of texts is tokenised by several threads, unless the user set it otherwise."""
+    os.environ["TOKENIZERS_PARALLELISM"] = ASKED or "true"
+    try:
+        yield
+    finally:
+        os.environ["TOKENIZERS_PARALLELISM"] = ASKED or "false"
