@@ -71,6 +71,7 @@ class Model:
     parameters: int | None
     steps: int | None
     tokens: int | None
+    repeats: float | None
     block: dict[str, Any]
 
     @property
@@ -96,7 +97,7 @@ class Model:
         tuned = f"fine-tuned {count(self.steps)} steps" if self.steps else "not fine-tuned"
         if self.tokens:
             tuned += f" ({count(self.tokens)} tokens)"
-        if number((self.block.get("trained") or {}).get("repeats")):
+        if self.repeats:
             tuned += ", passages coming back in its windows"
         if not self.scaled:
             return f"no interpolation, window {count(self.window)}, {tuned}"
@@ -279,6 +280,7 @@ def _model(key: str, block: dict[str, Any], label: str) -> Model:
         method=clean(block.get("method") or "").lower(),
         parameters=whole(block.get("parameters")),
         steps=whole(trained.get("steps")),
+        repeats=number(trained.get("repeats")),
         tokens=whole(trained.get("tokens")),
         block=block,
     )
