@@ -137,8 +137,8 @@ class Way:
 
     layers: "eager" transformers' own; "compiled" each of them; "parts" `ropewalk.model.plain`.
     tokens: at most so many at once.  rows: so many at once through the feed-forward part.
-    replay: as a CUDA graph.  trim: of the last layer only the scored rows.  fused: gate and up in one kernel
-    of ours.  blas: torch's preferred library of matrix products, "" for its own choice.
+    replay: as a CUDA graph.  trim: of the last layer only the scored rows.
+    blas: torch's preferred library of matrix products, "" for its own choice.
     """
 
     layers: str
@@ -146,7 +146,6 @@ class Way:
     rows: int = 1 << 20
     replay: bool = False
     trim: bool = True
-    fused: bool = False
     blas: str = ""
 
     def __str__(self) -> str:
@@ -154,19 +153,17 @@ class Way:
         more += [f"feed-forward {self.rows >> 10}k"] if self.rows != 1 << 20 else []
         more += ["replayed"] if self.replay else []
         more += [] if self.trim else ["whole last layer"]
-        more += ["fused gate"] if self.fused else []
         more += [self.blas] if self.blas else []
         return ", ".join([self.layers, *more])
 
 
-TOP = (Way("parts"), Way("parts", fused=True))
+TOP = (Way("parts"),)
 MORE = (
     (32768, Way("parts", blas="cublaslt")),
-    (8192, Way("parts", 1 << 14, replay=True, fused=True)),
-    (32768, Way("parts", 1 << 15, replay=True, fused=True)),
-    (8192, Way("parts", 1 << 15, replay=True, fused=True)),
-    (8192, Way("parts", blas="cublaslt")),
     (8192, Way("parts", 1 << 14, replay=True)),
+    (32768, Way("parts", 1 << 15, replay=True)),
+    (8192, Way("parts", 1 << 15, replay=True)),
+    (8192, Way("parts", blas="cublaslt")),
     (32768, Way("parts", rows=1 << 12, replay=True)),
     (8192, Way("parts", rows=1 << 12, replay=True)),
 )
@@ -213,8 +210,7 @@ class Bench:
         elif way.layers == "parts":
             assert lm._decoder is not None, "this model's layers are not plain"
             lm._decoder.rows, lm._decoder.replay = way.rows, way.replay
-            lm._decoder.trim, lm._decoder.fused = way.trim, way.fused
-            assert not way.fused or lm._decoder._fused is not None, "the fused kernel does not run here"
+            lm._decoder.trim = way.trim
         if lm.on_gpu:
             torch.backends.cuda.preferred_blas_library(way.blas or "default")
 

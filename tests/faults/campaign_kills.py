@@ -12,7 +12,6 @@ finds the gaps that time does not.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import re
 import shutil
@@ -23,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conditions import conditions, one_thread
+from conditions import conditions, one_thread, tell
 from forks import Child, Deadly, forked, import_as
 from tiny_recipe import LONGER, make_files
 from trees import before_report, broken_checkpoints, contents, differences, half_written, unreadable
@@ -204,11 +203,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="JSON file of the figures")
     asked = parser.parse_args()
     found = campaign(asked.kills, asked.events, asked.seed)
-    text = json.dumps(found, indent=2, sort_keys=True) + "\n"
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(text)
-    print(text)
+    tell(found, asked.out)
     return int(any(found[part]["problems"] for part in ("at_random_moments", "at_random_file_events")))
 
 

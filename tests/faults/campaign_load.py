@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from conditions import conditions, one_thread
+from conditions import conditions, one_thread, tell
 
 VOCABULARY = 1000
 CONTEXT, STRIDE = 1024, 256
@@ -197,11 +197,7 @@ def main() -> int:
         print(json.dumps(report(asked.report)))
         return 0
     found = campaign(asked.tokens, asked.files)
-    text = json.dumps(found, indent=2, sort_keys=True) + "\n"
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(text)
-    print(text)
+    tell(found, asked.out)
     return int(bool(found["problems"]))
 
 

@@ -12,7 +12,6 @@ counted too.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import resource
@@ -29,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from conditions import conditions, one_thread
+from conditions import conditions, one_thread, tell
 from forks import Deadly, Ended, forked, import_as, start
 from tiny_recipe import LONGER, make_files
 from trees import before_report, contents, differences, half_written
@@ -311,11 +310,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="JSON file of the figures")
     asked = parser.parse_args()
     found = campaign(asked.verbs)
-    text = json.dumps(found, indent=2, sort_keys=True) + "\n"
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(text)
-    print(text)
+    tell(found, asked.out)
     return int(bool(found["problems"]))
 
 

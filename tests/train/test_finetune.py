@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from steps import after_step
 
 from ropewalk.data.mixture import Part
 from ropewalk.errors import UserError
@@ -42,18 +43,6 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 def same(a: Path, b: Path) -> bool:
     first, second = weights(a), weights(b)
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
-
-
-def stop_after(monkeypatch, step, action):
-    """Let ``action`` happen when optimizer step ``step`` is done, before anything of it is saved."""
-    real = Watch.on_step_end
-
-    def on_step_end(self, args, state, control, **more):
-        if state.global_step == step:
-            action()
-        real(self, args, state, control, **more)
-
-    monkeypatch.setattr(Watch, "on_step_end", on_step_end)
 
 
 def die():
@@ -122,7 +111,7 @@ def test_a_killed_training_resumed_is_bitwise_the_uninterrupted_one(
 ):
     """Killed before the first checkpoint, between two, behind the last: weights and every loss agree."""
     with monkeypatch.context() as patch:
-        stop_after(patch, step, die)
+        after_step(patch, step, die)
         with pytest.raises(RuntimeError):
             run(tiny_model, tmp_path / "out", texts)
     assert not (tmp_path / "out").exists()
@@ -150,7 +139,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_the_end_is_the_same(
     tiny_model, texts, tuned, tmp_path, monkeypatch, capsys
 ):
     with monkeypatch.context() as patch:
-        stop_after(patch, 7, die)
+        after_step(patch, 7, die)
         with pytest.raises(RuntimeError):
             run(tiny_model, tmp_path / "out", texts)
     newest = Keeper(tmp_path / ".out.training").newest()
@@ -170,7 +159,7 @@ def test_a_signal_saves_the_step_and_stops_and_the_same_command_goes_on(
 ):
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        stop_after(patch, 5, lambda: os.kill(os.getpid(), number))
+        after_step(patch, 5, lambda: os.kill(os.getpid(), number))
         with pytest.raises(raised):
             run(tiny_model, tmp_path / "out", texts)
     assert signal.getsignal(number) is before
@@ -216,7 +205,7 @@ def test_a_gradient_that_is_not_finite_stops_too(tiny_model, texts, tmp_path, mo
 
 def test_other_settings_in_a_begun_directory_are_refused_by_name(tiny_model, texts, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        stop_after(patch, 5, die)
+        after_step(patch, 5, die)
         with pytest.raises(RuntimeError):
             run(tiny_model, tmp_path / "out", texts)
     with pytest.raises(UserError, match=r"another training: rate was 0\.01, now 0\.02.*--overwrite"):

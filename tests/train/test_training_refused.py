@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from steps import after_step
 
 from ropewalk.errors import UserError
 from ropewalk.train.keeping import Keeper, damage
-from ropewalk.train.trainer import Watch, WindowTrainer
+from ropewalk.train.trainer import WindowTrainer
 from ropewalk.verbs.finetune import finetune
 
 SMALL = {"steps": 8, "batch": 4, "micro_batch": 2, "warmup": 3, "rate": 1e-2, "save_every": 3}
@@ -26,18 +27,6 @@ def train(tiny_model, tmp_path_factory):
     return run
 
 
-def behind(monkeypatch, step, action):
-    """Let ``action`` happen when optimizer step ``step`` is done."""
-    real = Watch.on_step_end
-
-    def on_step_end(self, args, state, control, **more):
-        if state.global_step == step:
-            action()
-        real(self, args, state, control, **more)
-
-    monkeypatch.setattr(Watch, "on_step_end", on_step_end)
-
-
 def newest(out: Path) -> str:
     kept = Keeper(out.with_name(f".{out.name}.training")).newest()
     assert kept is not None and damage(kept) is None
@@ -51,7 +40,7 @@ def test_data_that_vanish_on_the_way_are_named_and_back_again_all_goes_on(
     data, out = tmp_path / "texts.jsonl", tmp_path / "out"
     data.write_bytes(texts.read_bytes())
     with monkeypatch.context() as patch:
-        behind(patch, 4, data.unlink)
+        after_step(patch, 4, data.unlink)
         with pytest.raises(UserError, match=r"training stopped: .*texts\.jsonl.*the last checkpoint is kept"):
             train(out, data, batch=12, micro_batch=12)
     assert newest(out) == "checkpoint-3"
@@ -67,7 +56,7 @@ def test_a_disk_that_takes_no_more_while_saving_leaves_the_checkpoint_before(
     out = tmp_path / "out"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with monkeypatch.context() as patch:
-        behind(patch, 5, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1])))
+        after_step(patch, 5, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1])))
         try:
             with pytest.raises(UserError, match=r"the training stopped: .*last (checkpoint|one) is kept"):
                 train(out, texts)

@@ -301,7 +301,7 @@ class TransformersLM:
                     rows = 1 << (rows.bit_length() - 1)
                 pieces = []
                 for some, these in zip(hidden.split(rows), targets.split(rows)):
-                    whole = self.compiled and len(these) == rows
+                    whole = self.parts and self.compiled and len(these) == rows
                     pieces.append((self._compiled_losses if whole else _losses)(head(some), these))
                 losses = torch.cat(pieces)
         return -losses.reshape(len(ids), scored)

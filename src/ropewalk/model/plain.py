@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -97,7 +96,6 @@ class PlainDecoder:
     trim: of the last layer compute only what is scored (its attention chooses a kernel of its own, for the
     whole process: not where several threads run).
     replay: record the kernels of a pass as a CUDA graph and replay them.
-    fused: gate and up in one kernel of ours (`gated.gated_product`), where it runs.
     """
 
     def __init__(self, model: Any, *, compiled: bool) -> None:
@@ -111,7 +109,7 @@ class PlainDecoder:
         self._layers = [_pack(layer) for layer in base.layers]
         wrap: Callable[..., Any] = torch.compile(dynamic=False) if compiled else lambda function: function
         self._norm, self._turned, self._gated = wrap(_norm), wrap(_turned), wrap(_gated)
-        self.rows, self.trim, self.replay, self.fused = 1 << 20, True, False, False
+        self.rows, self.trim, self.replay = 1 << 20, True, False
         self._recorded: dict[tuple[int, ...], Recorded] = {}
 
     def __call__(self, ids: Tensor, scored: int) -> Tensor:
@@ -120,7 +118,7 @@ class PlainDecoder:
         cos, sin = self._base.rotary_emb(x, torch.arange(ids.shape[1], device=ids.device)[None])
         if not self.replay:
             return self._run(x, cos, sin, scored)
-        key = (*ids.shape, scored, self.rows, self.fused)
+        key = (*ids.shape, scored, self.rows)
         if key not in self._recorded:
             self._recorded.clear()  # one shape at a time: each holds the memory of a whole pass
             self._recorded[key] = Recorded(lambda x, cos, sin: self._run(x, cos, sin, scored), (x, cos, sin))
@@ -136,11 +134,7 @@ class PlainDecoder:
             flat.addmm_(self._attention(h.view(x.shape), layer, cos, sin), layer.out.t())
             for part in flat.split(self.rows):
                 h = self._norm(part, layer.between, self._eps)
-                if self.fused and self._fused is not None and self._fused.fits(h, layer.gate_up):
-                    inner = self._fused.gated_product(h, layer.gate_up)
-                else:
-                    inner = self._gated(linear(h, layer.gate_up), self._act)
-                part.addmm_(inner, layer.down.t())
+                part.addmm_(self._gated(linear(h, layer.gate_up), self._act), layer.down.t())
         rows = slice(length - 1 - scored, length - 1)
         few = x[:, rows].reshape(-1, width)
         if trim:
@@ -185,20 +179,6 @@ class PlainDecoder:
                 q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, scale=self._scale
             )
         return out.unflatten(2, (self._groups, count)).permute(0, 3, 1, 2, 4).reshape(batch * count, cut)
-
-    @cached_property
-    def _fused(self) -> Any:
-        """The module of the fused kernel, when on this machine it gives the right values; else None."""
-        try:
-            from . import gated
-        except ImportError:  # no Triton
-            return None
-        weights = self._layers[0].gate_up
-        x = torch.randn(gated.ROWS, weights.shape[1], device=weights.device).to(weights.dtype)
-        if not gated.fits(x, weights):
-            return None
-        expected, found = _gated(linear(x, weights), self._act), gated.gated_product(x, weights)
-        return gated if float((found - expected).norm()) <= 0.02 * float(expected.norm()) else None
 
 
 class Recorded:
