@@ -48,6 +48,7 @@ format: setup
 docs: setup
 	$(BIN)/python docs/tables.py
 	$(BIN)/python docs/reliability_tables.py
+	$(BIN)/python docs/speed_tables.py
 	$(BIN)/python docs/reference.py
 
 clean:

@@ -136,44 +136,26 @@ class Way:
     """One way of ours to score the windows.
 
     layers: "eager" transformers' own; "compiled" each of them; "parts" `ropewalk.model.plain`.
-    tokens: at most so many at once.  rows: so many at once through the feed-forward part.
-    replay: as a CUDA graph.  trim: of the last layer only the scored rows.
-    blas: torch's preferred library of matrix products, "" for its own choice.
+    tokens: at most so many at once.  trim: of the last layer only the scored rows.
     """
 
     layers: str
     tokens: int = 1 << 17
-    rows: int = 1 << 20
-    replay: bool = False
     trim: bool = True
-    blas: str = ""
 
     def __str__(self) -> str:
         more = [f"{self.tokens >> 10}k at once"] if self.tokens != 1 << 17 else []
-        more += [f"feed-forward {self.rows >> 10}k"] if self.rows != 1 << 20 else []
-        more += ["replayed"] if self.replay else []
         more += [] if self.trim else ["whole last layer"]
-        more += [self.blas] if self.blas else []
         return ", ".join([self.layers, *more])
 
 
 TOP = (Way("parts"),)
-MORE = (
-    (32768, Way("parts", blas="cublaslt")),
-    (8192, Way("parts", 1 << 14, replay=True)),
-    (32768, Way("parts", 1 << 15, replay=True)),
-    (8192, Way("parts", 1 << 15, replay=True)),
-    (8192, Way("parts", blas="cublaslt")),
-    (32768, Way("parts", rows=1 << 12, replay=True)),
-    (8192, Way("parts", rows=1 << 12, replay=True)),
-)
 LAST = (Way("parts", trim=False), Way("eager"), Way("compiled"))
 
 
 def plan(lengths: list[int], chosen: list[str]) -> list[tuple[int, Way]]:
-    """What is measured, in this order: what matters most at every length, then variants, then what was."""
+    """What is measured, in this order: what `evaluate` does at every length, then less of it."""
     jobs = [(length, way) for way in TOP for length in lengths]
-    jobs += [(length, way) for length, way in MORE if length in lengths]
     jobs += [(length, way) for way in LAST for length in lengths]
     return [(length, way) for length, way in jobs if not chosen or way.layers in chosen]
 
@@ -183,9 +165,7 @@ class Bench:
 
     def __init__(self, path: Path, args: argparse.Namespace) -> None:
         self.args = args
-        self.lm = TransformersLM(
-            path, args.device, args.dtype, compiled=False, kernel=args.kernel, parts=True
-        )
+        self.lm = TransformersLM(path, args.device, args.dtype, compiled=False, kernel=args.kernel)
         self.rows, self.first, self.least, self.losses = {}, {}, {}, {}
         rates = self.rates = peak_rates(args.device)
         for length in args.windows:
@@ -209,10 +189,7 @@ class Bench:
             lm.__dict__["_decoder"] = None
         elif way.layers == "parts":
             assert lm._decoder is not None, "this model's layers are not plain"
-            lm._decoder.rows, lm._decoder.replay = way.rows, way.replay
             lm._decoder.trim = way.trim
-        if lm.on_gpu:
-            torch.backends.cuda.preferred_blas_library(way.blas or "default")
 
     def measure(self, length: int, way: Way) -> dict[str, Any]:
         """Time one way over all windows; a first batch goes before, unmeasured but for its time."""
@@ -345,8 +322,6 @@ def main() -> None:
         for length, way in plan(args.windows, args.ways):
             if time.perf_counter() - start > args.seconds:
                 print(f"{length:>7} {way}: not measured, the time is over")
-                continue
-            if way.replay and args.device == "cpu":
                 continue
             try:
                 rows.append(bench.measure(length, way))

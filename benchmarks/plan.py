@@ -75,7 +75,7 @@ def _benchmark(content: dict[str, Any]) -> list[Line]:
         return []
     found = []
     for row in content["rows"]:
-        if row.get("compiled") or row.get("weights") == "bf16":
+        if row.get("compiled") or row["way"].endswith("flash kernel"):
             continue
         lora = "rank" in row
         run = {
@@ -84,7 +84,8 @@ def _benchmark(content: dict[str, Any]) -> list[Line]:
             "layers": row.get("layers"),
             "lora": lora,
             "trained": row.get("trained"),
-            "recompute": True if lora else row["recompute"],
+            "recompute": True if lora else row.get("recompute", False),
+            "attention_kept": row.get("attention_kept", False),
             "window": row["window"],
             "micro_batch": row.get("micro_batch", 1),
             "tokens_a_step": row["window"] if lora else content["conditions"]["tokens_a_step"],
@@ -109,6 +110,7 @@ def _line(run: dict[str, Any], card: Card) -> Line:
         length=run["window"],
         rows=run["micro_batch"] or max(1, GPU_TOKENS // run["window"]),
         recompute=run["recompute"],
+        attention_kept=run.get("attention_kept") or False,
         tile=run.get("tile") or 0,
         offload=run.get("offload") or False,
         logits=run["rows_of_logits"] or 0,

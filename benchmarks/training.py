@@ -5,8 +5,9 @@
     python benchmarks/training.py --toy --out ...                          the whole script, small, on a CPU
 
 The ordinary way: eager, SDPA flash, bf16 autocast over float32 weights, cross-entropy in checkpointed chunks
-of 8,192 rows, AdamW. "ropewalk": `ropewalk.train.engine.train`, the Trainer and all, as `ropewalk finetune`
-runs it. The others (training_ways.py) change one thing or several. Every way starts from the same weights,
+of 8,192 rows, AdamW; and the same with the flash kernel, where torch chooses another. "ropewalk":
+`ropewalk.train.engine.train`, the Trainer and all, as `ropewalk finetune` runs it, by itself and with its
+flags. Every way starts from the same weights,
 reads the same tokens and steps over 131,072 of them; losses must agree to 0.5 %. The first step is not timed;
 the others are, with the queue empty before and after; the median is shown. Memory is the most that tensors
 took (not what torch held).
@@ -31,15 +32,15 @@ from typing import Any
 
 import torch
 import training_ways as ways
-from training_engine import engine_row, random_model
+from training_engine import engine_row, name_of, random_model
 from training_lora import few_layers, lora_step
 
 from ropewalk.model.load import load_model, read_config
 from ropewalk.model.shape import Shape, shape_of
 from ropewalk.train.operations import operations
 
-SMALL = ("compiled layers and loss", "micro-batch of one row", "compiled, bf16 weights + float32")
-"""The ways that are tried at the shorter windows too."""
+FLAGS = ({}, {"compiled": True}, {"compiled": True, "again": True}, {"again": True})
+"""Of ropewalk, best first: what time does not suffice for is left out from the end."""
 
 
 def peak_rates(device: str) -> tuple[float, float]:
@@ -84,22 +85,22 @@ def at_window(path: Path, args: argparse.Namespace, length: int, save: Any, dead
     tokens = ways.text_tokens(args.tokens * (args.steps + 2), min(shape.vocab, 256))
     make = functools.partial(fresh, path, device)
     more = {"length": length, "batch": batch, "timed": args.steps, "device": device}
-    save(ways.measure(make, ways.ORDINARY, tokens, **more), length)
-    save(engine_row(path, tokens, **more), length)
-    for way in ways.WAYS:
-        if args.ways and way.name not in args.ways:
+    engine = functools.partial(engine_row, path, tokens, **more)
+    runs = [
+        ("ordinary", lambda: ways.ordinary(make, "torch", tokens, **more)),
+        *((name_of(**flags), functools.partial(engine, **flags)) for flags in FLAGS),
+        ("ordinary, flash kernel", lambda: ways.ordinary(make, "flash", tokens, **more)),
+    ]
+    for name, run in runs:
+        if args.ways and name not in [*args.ways, "ordinary"]:
             continue
-        if length < max(args.windows) and way.name not in SMALL:
-            continue
-        if way.tokens == 1 and length >= ways.ORDINARY.tokens:
-            continue  # the same as the eager way
         if time.monotonic() > deadline:
-            print(f"not run for lack of time: {way.name} at {length:,}", flush=True)
+            print(f"not run for lack of time: {name} at {length:,}", flush=True)
             continue
         try:
-            save(ways.measure(make, way, tokens, **more), length)
+            save(run(), length)
         except (RuntimeError, torch.OutOfMemoryError) as error:
-            print(f"{way.name} at {length:,} failed: {' '.join(str(error).split())[:200]}", flush=True)
+            print(f"{name} at {length:,} failed: {' '.join(str(error).split())[:300]}", flush=True)
 
 
 def fresh(path: Path, device: str, dtype: str) -> Any:
@@ -165,7 +166,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("model", nargs="?", help="checkpoint directory (default: random, 135M)")
     parser.add_argument("--windows", nargs="+", type=int, default=[32768, 16384])
     parser.add_argument("--tokens", type=int, default=131072, help="tokens in an optimizer step")
-    parser.add_argument("--ways", nargs="*", default=[], help="only these (ordinary and ropewalk always run)")
+    parser.add_argument("--ways", nargs="*", default=[], help="of them only these (the ordinary one always)")
     parser.add_argument("--steps", type=int, default=5, help="timed optimizer steps")
     parser.add_argument("--budget", type=float, default=190, help="seconds after which no further way begins")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -186,7 +187,6 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    torch._inductor.config.force_disable_caches = True  # its key leaves out the attention kernel asked for
     rates = peak_rates(args.device)
     conditions = conditions_of(args, rates)
     if args.lora_7b:

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from training_ways import RATE, WARMUP, forget, memory, now
+from training_ways import RATE, WARMUP, forget, memory, now, profiler, where_time_goes
 
 from ropewalk.data.windows import Window
 from ropewalk.model.load import read_config
-from ropewalk.model.shape import shape_of
+from ropewalk.model.shape import shape_from, shape_of
 from ropewalk.model.weights import count_parameters
 from ropewalk.train.engine import Plan, train
 from ropewalk.train.feeding import Feeder, Layout
 from ropewalk.train.keeping import Keeper
 from ropewalk.train.loss import rows_per_chunk
-from ropewalk.train.memory import choose
+from ropewalk.train.memory import Load, choose, saved
 
 
 class Windows:
@@ -41,27 +41,52 @@ class Windows:
 
 
 class Clock(Feeder):
-    """A Feeder that notes the time at the end of each optimizer step, when the engine asks it for passes."""
+    """A Feeder that notes the time at the end of each optimizer step, when the engine asks it for passes.
 
-    device = "cpu"
+    Behind step ``timed + 1`` one more is watched by the profiler.
+    """
+
+    device, timed = "cpu", 0
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.times: dict[int, float] = {}
         self.peaks: dict[int, dict[str, float]] = {}
+        self.watching = profiler()
 
     def passes(self, step: int) -> int:
         self.times.setdefault(step, now(self.device))
         self.peaks.setdefault(step, memory(self.device))
         if step == 1 and self.device != "cpu":
             torch.cuda.reset_peak_memory_stats()  # the kernel's trial is behind us
+        if step == self.timed + 1 and not self.watching.profiler:
+            self.watching.start()
+        elif step == self.timed + 2 and len(self.times) == step:
+            self.watching.stop()
+            self.times[step + 1] = 0.0  # asked for once more at the end
         return 0
 
 
+def name_of(*, compiled: bool = False, again: bool = False) -> str:
+    """What a user types."""
+    return "ropewalk" + " --compile" * compiled + " --recompute" * again
+
+
 def engine_row(
-    path: Path, tokens: Tensor, *, length: int, batch: int, timed: int, device: str
+    path: Path,
+    tokens: Tensor,
+    *,
+    length: int,
+    batch: int,
+    timed: int,
+    device: str,
+    compiled: bool = False,
+    again: bool = False,
 ) -> dict[str, Any]:
-    """Steps of the engine as `finetune` would set it up by itself on this device."""
+    """Steps of the engine as `finetune` would set it up by itself on this device.
+
+    compiled, again: with its --compile, its --recompute.
+    """
     forget()
     parameters = count_parameters(path)
     micro, recompute = choose(
@@ -71,10 +96,14 @@ def engine_row(
         length=length,
         rows=batch,
         memory=torch.cuda.mem_get_info()[0] if device != "cpu" else None,
-        recompute=None,
+        recompute=again or None,
     )
+    load = Load(parameters, parameters, length, rows=micro, recompute=recompute)
+    if recompute:
+        free = torch.cuda.mem_get_info()[0] if device != "cpu" else None
+        load = saved(shape_from(read_config(path)), load, free)
     plan = Plan(
-        steps=timed + 1,
+        steps=timed + 2,
         rate=RATE,
         warmup=WARMUP,
         schedule="constant",
@@ -84,32 +113,35 @@ def engine_row(
         seed=0,
         device=device,
         dtype="bf16",
-        save_every=timed + 1,
+        save_every=timed + 2,
         recompute=recompute,
+        attention_kept=load.attention_kept,
+        compile=compiled,
     )
     mixture: Any = Windows(tokens, length)
     feeder = Clock(mixture, Layout(), micro=micro, accumulate=batch // micro)
-    feeder.device = device
+    feeder.device, feeder.timed = device, timed
     with tempfile.TemporaryDirectory() as scratch:
         start = now(device)
         outcome = train(path, plan, feeder, Keeper(Path(scratch) / "work"))
     times = [feeder.times[step] for step in range(1, timed + 2)]
     spent = [after - before for before, after in itertools.pairwise(times)]
     return {
-        "way": "ropewalk",
+        "way": name_of(compiled=compiled, again=again),
         "micro_batch": micro,
         "prepared_s": times[0] - start,
         "steps": timed,
         "step_s": sorted(spent)[len(spent) // 2],
         "step_s_all": spent,
         **feeder.peaks[timed],
-        "losses": [entry["loss"] for entry in outcome.log],
-        "graphs": 0,
+        "losses": [entry["loss"] for entry in outcome.log][: timed + 1],
+        "graphs": int(torch._dynamo.utils.counters["stats"]["unique_graphs"]),
         "kernel": outcome.attention,
         "recompute": recompute,
-        "compiled": False,
-        "weights": "float32",
+        "attention_kept": load.attention_kept,
+        "compiled": compiled,
         "rows_of_logits": rows_per_chunk(shape_of(read_config(path)).vocab),
+        **where_time_goes(feeder.watching),
     }
 
 

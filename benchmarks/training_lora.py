@@ -19,6 +19,7 @@ from ropewalk.model.shape import shape_of
 from ropewalk.train.lora import add_adapter
 from ropewalk.train.loss import LossModel
 from ropewalk.train.operations import operations
+from ropewalk.train.recompute import recompute_layers
 from ropewalk.train.tiles import tile_feed_forward
 
 FEW_TOKENS = 524288
@@ -72,7 +73,8 @@ def _steps(
     model = add_adapter(model, rank=RANK, embeddings=False).train()
     parts["adapters"] = held(device) - parts["weights"]
     base = model.get_base_model()
-    recompute(base)
+    recompute_layers(base, attention_kept=False)
+    base.enable_input_require_grads()
     if args.lora_tile:
         tile_feed_forward(base, args.lora_tile)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -148,15 +150,6 @@ def _report(
     print("  GB: " + ", ".join(f"{name} {size:.2f}" for name, size in parts.items()))
     print("  losses " + ", ".join(f"{one:.4f}" for one in losses), flush=True)
     return row
-
-
-def recompute(base: Any) -> None:
-    """Layers computed twice."""
-    if hasattr(base, "activation_checkpointing_enable"):  # the later versions' name for it
-        base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    else:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    base.enable_input_require_grads()
 
 
 def attention(device: str) -> Any:

@@ -1,4 +1,4 @@
-"""The ways of training that `training.py` compares: what each sets, and the loop that steps through them."""
+"""The ordinary way of training that `training.py` compares with, and what the clocks of all ways share."""
 
 from __future__ import annotations
 
@@ -8,64 +8,23 @@ import sysconfig
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from ropewalk.model.attention import kernel
-from ropewalk.train.loss import IGNORED, LossModel, rows_per_chunk
+from ropewalk.train.loss import IGNORED, LossModel
 from ropewalk.train.rates import schedule_factor
 
 BETAS = (0.9, 0.95)
 RATE = 1e-4
 WARMUP = 1
 """Steps of warm-up, from a tenth of the rate; these are not timed."""
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way of training.
-
-    kernel: attention kernel, "torch" for torch's own choice.   fused: AdamW in one kernel.
-    compiled: each decoder layer through torch.compile.   loss_compiled: the loss's chunk too.
-    recompute: activations computed twice.   weights: "float32" under bf16 autocast, or "bf16" with a
-    float32 copy that the optimizer steps.   repeat: key and value heads repeated before attention, instead
-    of enable_gqa.   rows: rows of logits at once, 0 for ropewalk's choice.   tokens: of a micro-batch.
-    """
-
-    name: str
-    kernel: str = "torch"
-    fused: bool = True
-    compiled: bool = False
-    loss_compiled: bool = False
-    recompute: bool = False
-    weights: str = "float32"
-    repeat: bool = False
-    rows: int = 0
-    tokens: int = 32768
-
-
-ORDINARY = Way("ordinary", fused=False, rows=8192)
-WAYS = [
-    Way("compiled layers and loss", kernel="cudnn", compiled=True, loss_compiled=True),
-    Way(
-        "compiled, bf16 weights + float32", kernel="cudnn", compiled=True, loss_compiled=True, weights="bf16"
-    ),
-    Way("micro-batch of one row", kernel="cudnn", tokens=1),
-    Way("eager, cudnn", kernel="cudnn"),
-    Way("eager, bf16 weights + float32", kernel="cudnn", weights="bf16"),
-    Way("recomputed", kernel="cudnn", recompute=True),
-    Way("compiled layers", kernel="cudnn", compiled=True),
-    Way("compiled and recomputed", kernel="cudnn", compiled=True, loss_compiled=True, recompute=True),
-    Way("eager, cudnn, heads repeated", kernel="cudnn", repeat=True),
-    Way("eager, cudnn, AdamW not fused", kernel="cudnn", fused=False),
-]
-"""Best first: what time does not suffice for is left out from the end."""
+ROWS_OF_LOGITS = 8192
+"""Of the ordinary way's checkpointed cross-entropy."""
+MICRO_TOKENS = 32768
 
 
 def text_tokens(count: int, vocabulary: int) -> Tensor:
@@ -90,111 +49,6 @@ def micro_batches(tokens: Tensor, length: int, rows: int, device: str) -> Iterat
             yield ids.to(device), labels.to(device)
 
 
-class Loss(torch.nn.Module):
-    """Sum of the next-token loss of a micro-batch, as ropewalk computes it or with a compiled chunk."""
-
-    def __init__(self, model: Any, way: Way) -> None:
-        super().__init__()
-        vocabulary = model.config.vocab_size
-        self.rows = way.rows or rows_per_chunk(vocabulary)
-        self.whole = LossModel(model, own_head=True, chunk_bytes=4 * vocabulary * self.rows)
-        self.model, self.piece = model, None
-        if way.loss_compiled:
-            self.piece = torch.compile(_piece, dynamic=False)
-
-    def forward(self, ids: Tensor, labels: Tensor) -> Tensor:
-        if self.piece is None:
-            one = torch.ones((), device=ids.device)
-            return self.whole(ids, labels, num_items_in_batch=one)["loss"]
-        hidden = self.model.get_decoder()(input_ids=ids, use_cache=False)[0].flatten(0, 1)
-        weight, wanted = self.model.get_output_embeddings().weight, labels.flatten()
-        rows = self.rows // 256 * 256 or self.rows  # equal chunks: one graph
-        total = torch.zeros((), device=ids.device)
-        for at in range(0, len(wanted), rows):
-            part = (hidden[at : at + rows], wanted[at : at + rows], weight)
-            total = total + checkpoint(self.piece, *part, use_reentrant=False)
-        return total
-
-
-def _piece(hidden: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    return F.cross_entropy(F.linear(hidden, weight).float(), labels, ignore_index=IGNORED, reduction="sum")
-
-
-class Master:
-    """AdamW over float32 copies of bf16 weights; gradients are summed in float32 as they come."""
-
-    def __init__(self, parameters: list[Tensor], fused: bool) -> None:
-        self.low = parameters
-        self.high = [p.detach().float().clone() for p in parameters]
-        self.optimizer = torch.optim.AdamW(self.high, lr=RATE, betas=BETAS, weight_decay=0.0, fused=fused)
-        for low, high in zip(self.low, self.high):
-            high.grad = torch.zeros_like(high)
-            low.register_post_accumulate_grad_hook(self._adder(high))  # type: ignore[attr-defined]
-
-    @staticmethod
-    def _adder(high: Tensor) -> Callable[[Tensor], None]:
-        def add(low: Tensor) -> None:
-            assert high.grad is not None and low.grad is not None
-            high.grad.add_(low.grad)
-            low.grad = None
-
-        return add
-
-    def step(self) -> None:
-        torch.nn.utils.clip_grad_norm_(self.high, 1.0)
-        self.optimizer.step()
-        with torch.no_grad():
-            torch._foreach_copy_(self.low, self.high)
-        torch._foreach_zero_([p.grad for p in self.high])
-
-
-class Plain:
-    """AdamW over the model's own weights."""
-
-    def __init__(self, parameters: list[Tensor], fused: bool) -> None:
-        self.parameters = parameters
-        self.optimizer = torch.optim.AdamW(parameters, lr=RATE, betas=BETAS, weight_decay=0.0, fused=fused)
-
-    def step(self) -> None:
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-
-
-def prepare(model: Any, way: Way) -> None:
-    """Set a fresh model up for one way of training."""
-    model.train()
-    if way.repeat:
-        model.set_attn_implementation(_repeated())
-    if way.recompute:
-        if hasattr(model, "activation_checkpointing_enable"):  # the later versions' name for it
-            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if way.compiled:
-        for layer in model.get_decoder().layers:
-            layer.compile(dynamic=False)
-
-
-def _repeated() -> str:
-    """The name of an attention that repeats the key and value heads, as older versions did."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
-
-    def attend(
-        module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **more: Any
-    ) -> tuple[Tensor, None]:
-        assert mask is None
-        groups = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        out = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=more.get("scaling"))
-        return out.transpose(1, 2).contiguous(), None
-
-    AttentionInterface.register("sdpa_repeated", attend)
-    AttentionMaskInterface.register("sdpa_repeated", sdpa_mask)
-    return "sdpa_repeated"
-
-
 def forget() -> None:
     """Give memory and compiled code back: nothing of one way reaches the next."""
     torch._dynamo.reset()
@@ -212,9 +66,9 @@ def now(device: str) -> float:
     return time.perf_counter()
 
 
-def measure(
+def ordinary(
     make: Callable[[str], Any],
-    way: Way,
+    named: str,
     tokens: Tensor,
     *,
     length: int,
@@ -222,39 +76,37 @@ def measure(
     timed: int,
     device: str,
 ) -> dict[str, Any]:
-    """Time and peak memory of optimizer steps of ``batch`` windows of ``length`` tokens, one way.
+    """Time and peak memory of optimizer steps of ``batch`` windows of ``length`` tokens, by a plain loop.
 
     make: dtype -> a fresh model on the device with the same weights each time.
-    The first step, at a tenth of the rate, is not timed: compiling and warming up fall into it.
+    named: the attention kernel, "torch" for torch's own choice.
+    The first step, at a tenth of the rate, is not timed: warming up falls into it.
     """
     forget()
-    rows = max(1, min(batch, way.tokens // length))
+    rows = max(1, min(batch, MICRO_TOKENS // length))
     turns = batch // rows
-    bf16 = way.weights == "bf16"
-    model = make("bfloat16" if bf16 else "float32")
-    prepare(model, way)
-    loss_of = Loss(model, way)
-    weights = [p for p in model.parameters() if p.requires_grad]
-    fused = way.fused and device != "cpu"
-    optimizer: Any = Master(weights, fused) if bf16 else Plain(weights, fused)
+    model = make("float32").train()
+    loss_of = LossModel(model, chunk_bytes=4 * model.config.vocab_size * ROWS_OF_LOGITS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=BETAS, weight_decay=0.0, fused=False)
     data = micro_batches(tokens, length, rows, device)
     losses: list[Tensor] = []
 
     def step() -> None:
-        for group in optimizer.optimizer.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = RATE * schedule_factor(len(losses), steps=timed, warmup=WARMUP, schedule="constant")
         total = torch.zeros((), device=device)
         for _ in range(turns):
             ids, labels = next(data)
-            with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16, enabled=not bf16):
-                loss = loss_of(ids, labels) / (turns * rows * (length - 1))
+            with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16):
+                loss = loss_of(ids, labels, num_items_in_batch=turns * rows * (length - 1))["loss"]
             loss.backward()
             total += loss.detach()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         losses.append(total)
 
-    named = kernel(way.kernel) if device != "cpu" else contextlib.nullcontext()
-    with named, warnings.catch_warnings():
+    with kernel(named) if device != "cpu" else contextlib.nullcontext(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         start = now(device)
         for _ in range(WARMUP):
@@ -269,10 +121,12 @@ def measure(
             spent.append(now(device) - begin)
         peak = memory(device)
         kept = [float(one) for one in losses]
-        where = where_time_goes(step) if device != "cpu" else {}
-    graphs = int(torch._dynamo.utils.counters["stats"]["unique_graphs"]) if way.compiled else 0
+        watching = profiler()
+        with watching:
+            step()
+            now(device)
     return {
-        "way": way.name,
+        "way": "ordinary" if named == "torch" else f"ordinary, {named} kernel",
         "micro_batch": rows,
         "prepared_s": prepared,
         "steps": timed,
@@ -280,13 +134,9 @@ def measure(
         "step_s_all": spent,
         **peak,
         "losses": kept,
-        "recompute": way.recompute,
-        "compiled": way.compiled,
-        "weights": way.weights,
-        "kernel": way.kernel,
-        "rows_of_logits": loss_of.rows,
-        "graphs": graphs,
-        **where,
+        "kernel": named,
+        "rows_of_logits": ROWS_OF_LOGITS,
+        **where_time_goes(watching),
     }
 
 
@@ -298,18 +148,21 @@ def memory(device: str) -> dict[str, float]:
     return {"peak_gb": allocated / 1e9, "reserved_gb": reserved / 1e9}
 
 
-def where_time_goes(run: Callable[[], None]) -> dict[str, Any]:
-    """Milliseconds of the GPU in attention, matrix products and all else, and the attention kernels' names.
-
-    From torch's profiler over one run: what really ran, not what was asked for.
-    """
+def profiler() -> Any:
+    """torch's profiler of the GPU's kernels."""
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CUDA]) as found:
-        run()
-        torch.cuda.synchronize()
+    where = ProfilerActivity.CUDA if torch.cuda.is_available() else ProfilerActivity.CPU
+    return profile(activities=[where])
+
+
+def where_time_goes(found: Any) -> dict[str, Any]:
+    """Milliseconds of the GPU in attention, matrix products and all else, and the attention kernels' names:
+    what really ran, not what was asked for. Of a finished profile."""
     spent = {"attention": 0.0, "products": 0.0, "other": 0.0}
-    names = set()
+    if not torch.cuda.is_available():
+        return {"ms": spent, "kernels": []}
+    names, rest = set(), []
     for event in found.key_averages():
         time_ms, name = event.self_device_time_total / 1e3, event.key.lower()
         if any(word in name for word in ("flash", "fmha", "sdpa", "attention")):
@@ -319,4 +172,5 @@ def where_time_goes(run: Callable[[], None]) -> dict[str, Any]:
             spent["products"] += time_ms
         else:
             spent["other"] += time_ms
-    return {"ms": spent, "kernels": sorted(names)}
+            rest.append((time_ms, event.key[:80]))
+    return {"ms": spent, "kernels": sorted(names), "others_ms": sorted(rest, reverse=True)[:12]}

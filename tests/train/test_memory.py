@@ -23,8 +23,9 @@ from ropewalk.train.memory import (
     longest,
     need,
     parts,
-    saving,
+    saved,
 )
+from ropewalk.train.recompute import recompute_layers
 from ropewalk.train.tiles import tile_feed_forward
 
 LENGTH = 509
@@ -33,7 +34,14 @@ LLAMA = Shape(4096, 32, 11008, 32, 32, 128, 32000, False, 4096)
 LLAMA_PARAMETERS = 6_738_415_616
 
 
-def build(layers: int = 2, lora: bool = False, recompute: bool = False, tile: int = 0, bf16: bool = True):
+def build(
+    layers: int = 2,
+    lora: bool = False,
+    recompute: bool = False,
+    attention_kept: bool = False,
+    tile: int = 0,
+    bf16: bool = True,
+):
     """(loss model, its shape) of a random Llama, as `finetune` would prepare it."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -53,7 +61,7 @@ def build(layers: int = 2, lora: bool = False, recompute: bool = False, tile: in
         model = add_adapter(model.to(torch.bfloat16) if bf16 else model, rank=2, embeddings=False)
     base = plain_model(model.train())
     if recompute:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        recompute_layers(base, attention_kept=attention_kept)
         if lora:
             base.enable_input_require_grads()
     if tile:
@@ -82,19 +90,27 @@ def test_a_layer_s_bytes_are_what_autograd_keeps_of_it(lora, bf16):
 
 
 @pytest.mark.parametrize(
-    ("lora", "recompute", "tile"),
-    [(False, False, 0), (False, True, 0), (True, False, 0), (True, True, 0), (True, True, 64)],
+    ("lora", "form"),
+    [
+        (False, {}),
+        (False, {"recompute": True}),
+        (False, {"recompute": True, "attention_kept": True}),
+        (True, {}),
+        (True, {"recompute": True}),
+        (True, {"recompute": True, "attention_kept": True}),
+        (True, {"recompute": True, "tile": 64}),
+    ],
 )
-def test_the_sum_is_the_peak_of_the_tensors_alive_in_a_step(lora, recompute, tile):
+def test_the_sum_is_the_peak_of_the_tensors_alive_in_a_step(lora, form):
     """Of a second micro-batch, whose gradients add to the first's; within 10 %."""
-    model, shape = build(5, lora=lora, recompute=recompute, tile=tile)
+    model, shape = build(5, lora=lora, **form)
     step(model).backward()
     weights = list(model.parameters())
     with Live([*weights, *(p.grad for p in weights if p.grad is not None)]) as live:
         step(model).backward()
     trained = sum(p.numel() for p in weights if p.requires_grad)
     total = sum(p.numel() for p in weights) - (trained if lora else 0)
-    found = parts(shape, Load(total, trained, LENGTH, recompute=recompute, tile=tile))
+    found = parts(shape, Load(total, trained, LENGTH, **form))
     lasting = found["weights"] + found["gradients"] + found["optimizer"]
     assert sum(found.values()) - lasting == pytest.approx(live.peak, rel=0.10)
 
@@ -120,10 +136,10 @@ def test_more_tokens_take_more_and_recomputing_shards_and_adapters_take_less(uni
 def test_a_saving_is_the_first_that_fits_and_the_last_when_none_does(units, lora, gib):
     trained = 8_000_000 if lora else LLAMA_PARAMETERS
     load = Load(LLAMA_PARAMETERS, trained, 1024 * units, recompute=True)
-    chosen = saving(LLAMA, load, gib << 30)
-    fitting = [s for s in SAVINGS if fits(LLAMA, replace(load, tile=s[0], offload=s[1]), gib << 30)]
-    assert chosen == (fitting[0] if fitting else SAVINGS[-1])
-    needs = [need(LLAMA, replace(load, tile=tile, offload=offload)) for tile, offload in SAVINGS]
+    forms = [replace(load, **saving) for saving in SAVINGS]
+    fitting = [form for form in forms if fits(LLAMA, form, gib << 30)]
+    assert saved(LLAMA, load, gib << 30) == (fitting[0] if fitting else forms[-1])
+    needs = [need(LLAMA, form) for form in forms]
     assert need(LLAMA, least(load)) == min(needs) <= need(LLAMA, load)
 
 

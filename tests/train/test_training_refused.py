@@ -78,7 +78,7 @@ def test_a_gpu_that_runs_out_of_memory_at_the_first_step_or_later_says_what_help
 
     with monkeypatch.context() as patch:
         patch.setattr(WindowTrainer, "compute_loss", full)
-        with pytest.raises(UserError, match=rf"does not suffice in step {step + 1} .*lower --micro-batch"):
+        with pytest.raises(UserError, match=rf"does not suffice in step {step + 1} .*give .*--recompute"):
             train(out, texts)
     if left is None:
         assert not list(tmp_path.iterdir())

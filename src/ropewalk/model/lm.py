@@ -28,8 +28,9 @@ CPU_LOGITS, GPU_LOGITS = 1 << 22, 1 << 26
 GPU_BATCH = 1 << 17
 """Tokens that a GPU is given at once, at most."""
 
-PAYS_FROM = 5e15
-"""Tokens × parameters from which compiling pays: about a minute of an H100."""
+PAYS_FROM = 1e15
+"""Tokens × parameters from which compiling pays: a quarter of a minute of an H100. Compiling takes six
+seconds and nearly halves the rest."""
 
 CPU_TRUNK, GPU_TRUNK = 0.2, 0.7
 """Share of a prompt from which a beginning that was read before pays: what is read after it gets a dense
@@ -74,9 +75,8 @@ class TransformersLM:
     that worked is kept.
 
     device: "cpu", "cuda", "cuda:1".  dtype: of the weights; losses are float32 always.
-    compiled: torch.compile the decoder layers for scoring; None leaves it to `prepare`.
-    parts: where it is compiled and the layers are plain, go through their parts (`plain.PlainDecoder`). Not
-    by default: on a GPU it has not been measured.
+    compiled: torch.compile for scoring, of plain layers the parts (`plain.PlainDecoder`), of others the
+    layers; None leaves it to `prepare`.
     kernel: an attention kernel of `attention.KERNELS`, "torch" for torch's choice, None to measure.
     """
 
@@ -89,7 +89,6 @@ class TransformersLM:
         name: str | None = None,
         compiled: bool | None = None,
         kernel: str | None = None,
-        parts: bool = False,
     ) -> None:
         self.tokenizer = load_tokenizer(path)
         self.block = model_block(path, name)
@@ -100,7 +99,6 @@ class TransformersLM:
         self.kernels: dict[int, str] = {}
         self._fixed_kernel, self.compiled = kernel, bool(compiled)
         self._wanted = compiled
-        self.parts = parts
         self.alone = True  # does no other thread choose kernels? torch's choice is one for the process
         self._limits: dict[tuple[str, int], int] = {}
 
@@ -151,9 +149,7 @@ class TransformersLM:
 
     @cached_property
     def _decoder(self) -> PlainDecoder | None:
-        """Our own way through the layers, where that is asked for and they are plain."""
-        if not self.parts:
-            return None
+        """Our own way through the layers, where they are plain."""
         self.ready()
         found = plain_decoder(self.model, compiled=True)
         if found is not None:
@@ -301,7 +297,7 @@ class TransformersLM:
                     rows = 1 << (rows.bit_length() - 1)
                 pieces = []
                 for some, these in zip(hidden.split(rows), targets.split(rows)):
-                    whole = self.parts and self.compiled and len(these) == rows
+                    whole = self.compiled and len(these) == rows
                     pieces.append((self._compiled_losses if whole else _losses)(head(some), these))
                 losses = torch.cat(pieces)
         return -losses.reshape(len(ids), scored)

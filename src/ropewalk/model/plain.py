@@ -92,10 +92,8 @@ class PlainDecoder:
     """The layers of ``model``, whose own weights become views of the packed ones: no memory is added.
 
     compiled: torch.compile norms, rotation and gate of whole passes, a few seconds a shape.
-    rows: of this many tokens at once the feed-forward part is computed.
     trim: of the last layer compute only what is scored (its attention chooses a kernel of its own, for the
     whole process: not where several threads run).
-    replay: record the kernels of a pass as a CUDA graph and replay them.
     """
 
     def __init__(self, model: Any, *, compiled: bool) -> None:
@@ -109,32 +107,20 @@ class PlainDecoder:
         self._layers = [_pack(layer) for layer in base.layers]
         wrap: Callable[..., Any] = torch.compile(dynamic=False) if compiled else lambda function: function
         self._norm, self._turned, self._gated = wrap(_norm), wrap(_turned), wrap(_gated)
-        self.rows, self.trim, self.replay = 1 << 20, True, False
-        self._recorded: dict[tuple[int, ...], Recorded] = {}
+        self.trim = True
 
     def __call__(self, ids: Tensor, scored: int) -> Tensor:
         """The last hidden states where the last ``scored`` tokens are foretold: (B, T) -> (B·scored, d)."""
         x = self._base.embed_tokens(ids)
         cos, sin = self._base.rotary_emb(x, torch.arange(ids.shape[1], device=ids.device)[None])
-        if not self.replay:
-            return self._run(x, cos, sin, scored)
-        key = (*ids.shape, scored, self.rows)
-        if key not in self._recorded:
-            self._recorded.clear()  # one shape at a time: each holds the memory of a whole pass
-            self._recorded[key] = Recorded(lambda x, cos, sin: self._run(x, cos, sin, scored), (x, cos, sin))
-        return self._recorded[key](x, cos, sin)
-
-    def _run(self, x: Tensor, cos: Tensor, sin: Tensor, scored: int) -> Tensor:
-        """The layers and the last norm. x: (B, T, d), overwritten.  cos, sin: (1, T, head size)."""
         length, width = x.shape[1:]
         flat = x.view(-1, width)
         trim = self.trim and 4 * scored <= length
         for layer in self._layers[: -1 if trim else None]:
             h = self._norm(flat, layer.before, self._eps)
             flat.addmm_(self._attention(h.view(x.shape), layer, cos, sin), layer.out.t())
-            for part in flat.split(self.rows):
-                h = self._norm(part, layer.between, self._eps)
-                part.addmm_(self._gated(linear(h, layer.gate_up), self._act), layer.down.t())
+            h = self._norm(flat, layer.between, self._eps)
+            flat.addmm_(self._gated(linear(h, layer.gate_up), self._act), layer.down.t())
         rows = slice(length - 1 - scored, length - 1)
         few = x[:, rows].reshape(-1, width)
         if trim:
@@ -179,31 +165,6 @@ class PlainDecoder:
                 q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, scale=self._scale
             )
         return out.unflatten(2, (self._groups, count)).permute(0, 3, 1, 2, 4).reshape(batch * count, cut)
-
-
-class Recorded:
-    """The kernels of a function of tensors of fixed shapes, recorded once, then started by one call.
-
-    The function may overwrite its inputs. What it returns stands until the next call.
-    """
-
-    def __init__(self, function: Callable[..., Tensor], inputs: Sequence[Tensor]) -> None:
-        self._inputs = [one.clone() for one in inputs]
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # compiles, and lets the libraries choose their kernels
-            for _ in range(2):
-                function(*self._inputs)
-        torch.cuda.current_stream().wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._result = function(*self._inputs)
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        for own, given in zip(self._inputs, inputs):
-            own.copy_(given)
-        self._graph.replay()
-        return self._result
 
 
 def _pack(layer: Any) -> Layer:

@@ -27,6 +27,7 @@ from .kernels import fastest_alone, fastest_training
 from .lora import add_adapter
 from .loss import LossModel, plain_head, plain_model
 from .ranks import agree, everywhere, require_shared, world
+from .recompute import compile_layers, compiled, compiling, recompute_layers
 from .sharding import shard, whole_weights
 from .snapshots import Snapshooter, Snapshots
 from .tiles import tile_feed_forward
@@ -41,6 +42,8 @@ class Plan:
     micro: rows in memory at once, on one rank; divides batch / ranks.
     dtype: "bf16" is autocast over float32 weights.   clip: largest norm of the gradient, 0 for no limit.
     recompute: activations are dropped and computed again in the backward pass.
+    attention_kept: with recompute, what attention gives is kept all the same.
+    compile: the layers and the loss, by torch.compile.
     tile: tokens at once in the feed-forward part, 0 for all: see tiles.py.
     offload: with recompute, the layers' inputs wait in the host's memory.
     only: words; parameters whose names hold none of them stay as they are. Empty: all are trained.
@@ -63,6 +66,7 @@ class Plan:
     log_to: Literal["none", "tensorboard", "wandb"] = "none"
     compile: bool = False
     recompute: bool = False
+    attention_kept: bool = False
     tile: int = 0
     offload: bool = False
     attention: str | None = None
@@ -119,10 +123,14 @@ def train(
     done = step_of(checkpoint) if checkpoint is not None else 0
     with _enough_memory(plan, lambda: done):
         attention = _choose_kernel(model, plan, feeder.plainly_causal)
+    own_head = plain_head(model)
+    if plan.compile:
+        compile_layers(plain_model(model))
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        whole = LossModel(model, own_head=own_head, offload=plan.offload, compiled=plan.compile)
         trainer = WindowTrainer(
-            model=_spread(LossModel(model, own_head=plain_head(model), offload=plan.offload), plan),
+            model=_spread(whole, plan),
             args=_arguments(plan, keeper),
             feeder=feeder,
             schedule={"steps": plan.steps, "warmup": plan.warmup, "schedule": plan.schedule},
@@ -133,7 +141,8 @@ def train(
             _only_our_callbacks(trainer, watch)
             if snapshots is not None:
                 trainer.add_callback(Snapshooter(trainer, snapshots, keeper.partial))
-            with stops_gently(watch), kernel(attention):
+            kept = compiling(recompute=plan.recompute)
+            with stops_gently(watch), kernel(attention), kept:
                 if done < plan.steps:
                     _run(trainer, plan, checkpoint)
                 else:  # killed behind the last step: the Trainer would take one more
@@ -144,6 +153,8 @@ def train(
         if watch.stop.name == "SIGINT":
             raise KeyboardInterrupt
         raise SystemExit(143)
+    if plan.compile and done < plan.steps and not compiled():
+        console.say("torch.compile failed here: the layers were trained as they are, at their own speed")
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     peak = None
     if plan.device == "cuda":
@@ -166,20 +177,12 @@ def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
     if checkpoint is not None:
         load_weights(model, checkpoint)
     base = model.get_base_model() if plan.lora else model
-    if plan.recompute:
-        if hasattr(base, "activation_checkpointing_enable"):  # the later versions' name for it
-            base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if plan.recompute and not plan.compile:  # compiled layers have a way of their own
+        recompute_layers(base, attention_kept=plan.attention_kept)
         if plan.lora:
             base.enable_input_require_grads()
     if plan.tile:
         tile_feed_forward(base, plan.tile)
-    if plan.compile:
-        # Layer by layer: inside a compiled whole, transformers cannot see that the mask is plainly
-        # causal, builds the dense L' x L' one, and the flash kernel is lost.
-        for layer in base.get_decoder().layers:
-            layer.compile()
     return model
 
 
@@ -208,11 +211,11 @@ def _choose_kernel(model: Any, plan: Plan, causal: bool) -> str:
 
     causal: are all windows plainly causal? With a mask, the choice is left to torch.
     """
-    if plan.device != "cuda" or not causal or plan.attention not in (None, "sdpa") or plan.compile:
+    if plan.device != "cuda" or not causal or plan.attention not in (None, "sdpa"):
         return "torch"
     if plan.context > 1:
         return "torch"  # flash attention alone knows a causal mask of fewer queries than keys
-    if plan.sharded:
+    if plan.sharded or plan.compile:  # not here as a whole; not yet compiled, and too large as it is
         name, seconds = fastest_alone(plain_model(model).config, plan.micro, plan.length)
     else:
         model.to("cuda").train()
@@ -272,10 +275,20 @@ def _enough_memory(plan: Plan, done: Callable[[], int]) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         where = f" on process {world()[0]} of {world()[1]}" if world()[1] > 1 else ""
+        open_ways = {
+            "--micro-batch 1": plan.micro > 1,
+            "--recompute": not plan.recompute,
+            "--tile 2048": not plan.tile,
+            "--offload": not plan.offload,
+            "--lora": not plan.lora,
+            "a shorter --window": True,
+            "more GPUs (--parallel fsdp, context)": plan.context == 1,
+        }
+        cures = ", ".join(way for way, is_open in open_ways.items() if is_open)
+        rows = f"{plan.micro} rows" if plan.micro > 1 else "1 row"
         raise UserError(
-            f"the device's memory does not suffice in step {done() + 1:,}{where} with {plan.micro} rows of "
-            f"{plan.length:,} tokens at once; lower --micro-batch, give --recompute, --tile 2048, --offload, "
-            "--lora, or more GPUs (--parallel fsdp, context); the last checkpoint is kept"
+            f"the device's memory does not suffice in step {done() + 1:,}{where} with {rows} of "
+            f"{plan.length:,} tokens at once; give {cures}; the last checkpoint is kept"
         ) from None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..model.shape import Shape
 from .cards import Card
-from .memory import GPU_TOKENS, RESERVE, Load, divisor, fits, host_bytes, least, longest, need, parts, saving
+from .memory import GPU_TOKENS, RESERVE, Load, divisor, fits, host_bytes, least, longest, need, parts, saved
 from .pace import Pace, pace, work
 
 MOST_CARDS = 1024
@@ -60,6 +60,7 @@ class Way:
     def name(self) -> str:
         """As people say it."""
         words = ["LoRA" if self.lora else "full"] + ["recomputed"] * self.recompute
+        words += ["all but attention"] if self.load.attention_kept else []
         words += [f"tiles of {self.load.tile:,}"] if self.load.tile else []
         return ", ".join(words + ["layers' inputs on the host"] * self.load.offload)
 
@@ -98,8 +99,7 @@ def way(question: Question, *, lora: bool, recompute: bool) -> Way:
             break
     assert load is not None
     if recompute:
-        tile, offload = saving(q.shape, load, q.card.memory)
-        load = replace(load, tile=tile, offload=offload)
+        load = saved(q.shape, load, q.card.memory)
     return Way(
         lora=lora,
         recompute=recompute,
@@ -207,6 +207,7 @@ def as_record(one: Way, question: Question) -> dict[str, Any]:
         "way": one.name,
         "lora": one.lora,
         "recompute": one.recompute,
+        "attention_kept": one.load.attention_kept,
         "tile": one.load.tile,
         "offload": one.load.offload,
         "host_bytes": host_bytes(q.shape, one.load),

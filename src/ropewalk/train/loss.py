@@ -31,21 +31,27 @@ def rows_per_chunk(vocabulary: int, limit: int = CHUNK_BYTES) -> int:
 
 
 def chunked_cross_entropy(
-    hidden: Tensor, labels: Tensor, head: Callable[[Tensor], Tensor], rows: int
+    hidden: Tensor,
+    labels: Tensor,
+    head: Callable[[Tensor], Tensor],
+    rows: int,
+    chunk: Callable[..., Tensor] | None = None,
 ) -> Tensor:
     """The sum of -log p(label) over all rows whose label is not `IGNORED`: float32, no dimensions.
 
     hidden: (N, D).   labels: (N,) int64.   head: (n, D) -> (n, V) logits.   rows: rows at once, >= 1.
+    chunk: computes a chunk's sum from (hidden, labels, head); None for the plain way.
     """
+    chunk = chunk or _cross_entropy
     if len(labels) <= rows:
-        return _cross_entropy(hidden, labels, head)
+        return chunk(hidden, labels, head)
     total = torch.zeros((), dtype=torch.float32, device=hidden.device)
     for start in range(0, len(labels), rows):
         part, wanted = hidden[start : start + rows], labels[start : start + rows]
         if torch.is_grad_enabled():
-            total = total + checkpoint(_cross_entropy, part, wanted, head, use_reentrant=False)
+            total = total + checkpoint(chunk, part, wanted, head, use_reentrant=False)
         else:
-            total = total + _cross_entropy(part, wanted, head)
+            total = total + chunk(part, wanted, head)
     return total
 
 
@@ -63,19 +69,26 @@ class LossModel(nn.Module):
     own_head: is log p the softmax of head(decoder(x)) and nothing else? Found by `plain_head`; models
     that cap or scale their logits compute their own loss.
     offload: what is kept for the backward pass (recomputed layers: their inputs) waits in the host's memory.
+    compiled: torch.compile a chunk's loss, which then makes no float32 copy of the logits.
     """
 
     accepts_loss_kwargs = True
     main_input_name = "input_ids"
 
     def __init__(
-        self, model: Any, own_head: bool = True, chunk_bytes: int = CHUNK_BYTES, offload: bool = False
+        self,
+        model: Any,
+        own_head: bool = True,
+        chunk_bytes: int = CHUNK_BYTES,
+        offload: bool = False,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.own_head = own_head
         self.chunk_bytes = chunk_bytes
         self.offload = offload
+        self._chunk = torch.compile(_cross_entropy, dynamic=False) if compiled else None
 
     def forward(
         self,
@@ -111,7 +124,9 @@ class LossModel(nn.Module):
         hidden = base.get_decoder()(**inputs)[0]
         head = base.get_output_embeddings()
         rows = rows_per_chunk(base.config.get_text_config().vocab_size, self.chunk_bytes)
-        return chunked_cross_entropy(hidden.flatten(0, 1), labels.flatten(), head, rows)
+        if self._chunk is not None:  # whole tiles, and few lengths to compile for
+            rows = rows // 256 * 256 or rows
+        return chunked_cross_entropy(hidden.flatten(0, 1), labels.flatten(), head, rows, self._chunk)
 
 
 def plain_model(model: Any) -> Any:

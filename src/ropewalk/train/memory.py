@@ -27,9 +27,14 @@ SHARE = 0.85
 RESERVE = 1 << 30
 """Bytes for the driver's context and the kernels' workspaces."""
 
-SAVINGS = ((0, False), (2_048, False), (2_048, True))
-"""(tokens at once in the feed-forward part, 0 for all; are layers' inputs kept on the host?), tried in turn
-where one row does not fit although its activations are computed twice; each is slower than the one before."""
+SAVINGS: tuple[dict[str, Any], ...] = (
+    {"attention_kept": True, "tile": 0, "offload": False},
+    {"attention_kept": False, "tile": 0, "offload": False},
+    {"attention_kept": False, "tile": 2_048, "offload": False},
+    {"attention_kept": False, "tile": 2_048, "offload": True},
+)
+"""Fields of a `Load` whose activations are computed twice, tried in turn until it fits; each is slower than
+the one before."""
 
 STATE_BYTES = 16
 """For each trained parameter: weight, gradient and AdamW's two moments, float32."""
@@ -47,6 +52,7 @@ class Load:
     dtype: "bf16" is autocast over float32 weights, or over bf16 ones where they are frozen.
     shards: ranks that weights, gradients and optimizer state are spread over.
     copies: ranks with the same weights, whose gradients are summed.
+    attention_kept: with recompute, is attention alone not computed twice?
     tile: tokens at once in the feed-forward part, 0 for all.   offload: are layers' inputs kept on the host?
     logits: rows of logits at once, 0 for the loss's own choice.
     """
@@ -59,6 +65,7 @@ class Load:
     dtype: Literal["bf16", "float32"] = "bf16"
     shards: int = 1
     copies: int = 1
+    attention_kept: bool = False
     tile: int = 0
     offload: bool = False
     logits: int = 0
@@ -106,6 +113,11 @@ def layer_bytes(shape: Shape, load: Load) -> tuple[int, int]:
     return norms + casts + attention + wide, (8 if shape.gated else 6) * inner
 
 
+def attention_bytes(shape: Shape, load: Load) -> int:
+    """Bytes of what one layer's attention gives for one token: its output and its log sums."""
+    return (4 if load.dtype == "float32" else 2) * shape.query + 4 * shape.heads
+
+
 def layer_gradients(shape: Shape, load: Load) -> int:
     """Bytes of one token's gradients while a layer's feed-forward part goes backward, at most."""
     width = 4 if load.dtype == "float32" else 2
@@ -139,6 +151,8 @@ def parts(shape: Shape, load: Load) -> dict[str, int]:
         found["loss and gradients under way"] = max(loss, gradients)
         return found
     inputs = (2 if load.offload else shape.layers) * stream
+    if load.attention_kept:  # the last layer's lives at the peak in any case
+        inputs += (shape.layers - 1) * attention_bytes(shape, load) * tokens
     whole -= stream  # the layer's own input is among them
     last = whole + gradients + (casts // shape.layers if shape.layers else 0)
     if final + casts + loss >= last:
@@ -184,17 +198,20 @@ def fits(shape: Shape, load: Load, memory: int) -> bool:
     return need(shape, load) <= room(memory)
 
 
-def saving(shape: Shape, load: Load, memory: int) -> tuple[int, bool]:
-    """The first of `SAVINGS` with which ``load``, recomputed, fits; the last of them when none does."""
-    return next(
-        (s for s in SAVINGS if fits(shape, replace(load, tile=s[0], offload=s[1]), memory)), SAVINGS[-1]
-    )
+def saved(shape: Shape, load: Load, memory: int | None) -> Load:
+    """``load``, recomputed, with the first of `SAVINGS` that fits; with the last of them when none does.
+
+    memory: free bytes of the device, None on a CPU, whose memory is not asked.
+    """
+    forms = [replace(load, **saving) for saving in SAVINGS]
+    if memory is None:
+        return forms[0]
+    return next((form for form in forms if fits(shape, form, memory)), forms[-1])
 
 
 def least(load: Load) -> Load:
     """One row of it in the least memory that is known here."""
-    tile, offload = SAVINGS[-1]
-    return replace(load, rows=1, recompute=True, tile=tile, offload=offload)
+    return replace(load, rows=1, recompute=True, **SAVINGS[-1])
 
 
 def host_bytes(shape: Shape, load: Load) -> int:

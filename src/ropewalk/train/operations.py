@@ -42,13 +42,21 @@ class Operations:
 
 
 def operations(
-    shape: Shape, length: int, *, frozen: bool, recompute: bool, head_twice: bool, tiled: bool = False
+    shape: Shape,
+    length: int,
+    *,
+    frozen: bool,
+    recompute: bool,
+    head_twice: bool,
+    tiled: bool = False,
+    attention_kept: bool = False,
 ) -> Operations:
     """Operations of one token in a window of ``length`` tokens.
 
     frozen: are the weights fixed (LoRA)? Then no gradient of a weight is computed: one product backward
     instead of two.   recompute: are the layers computed again in the backward pass?
     head_twice: are the logits dropped and computed again?   tiled: is the feed-forward part, in tiles?
+    attention_kept: are the layers computed again but for attention?
 
     Forward: 2 for each weight; attention 4·d for each head and each of the (T + 1) / 2 tokens seen on
     average. Adapters' own products are left out: rank / width of the layer's.
@@ -67,5 +75,5 @@ def operations(
     return Operations(
         forward=(body + head, attention),
         backward=((body + head) * (1 if frozen else 2), ATTENTION_BACKWARD * attention),
-        recompute=(again, attention if recompute else 0.0),
+        recompute=(again, attention if recompute and not attention_kept else 0.0),
     )

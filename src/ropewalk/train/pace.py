@@ -50,6 +50,7 @@ def work(shape: Shape, load: Load, window: int) -> Operations:
     """Operations of one token in ``window`` tokens under this load."""
     twice = load.rows_of_logits(shape) < load.tokens
     ways = {"frozen": load.frozen, "recompute": load.recompute, "tiled": 0 < load.tile < load.length}
+    ways["attention_kept"] = load.attention_kept
     return operations(shape, window, head_twice=twice, **ways)
 
 

@@ -78,7 +78,9 @@ class Finetune:
     offload: bool | None = option(
         None, help="keep the layers' inputs in the host's memory, to save the GPU's (default by memory)"
     )
-    compile: bool = option(False, help="compile the layers with torch.compile")
+    compile: bool | None = option(
+        None, help="compile layers and loss with torch.compile (default: on one GPU, where it pays)"
+    )
     attention: str | None = option(None, help="attention of transformers (default sdpa)")
     only: tuple[str, ...] = option(
         (), help="train only the parameters whose names hold one of these, such as self_attn norm"
@@ -263,6 +265,7 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     from ..train.engine import Plan
     from ..train.ranks import world
     from ..train.rates import batch_size, peak_rate
+    from ..train.recompute import PAYS_FROM
 
     parameters = count_parameters(path)
     rate, why_rate = (settings.rate, "as asked") if settings.rate else peak_rate(parameters)
@@ -282,7 +285,12 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     console.say(f"  batch {batch} sequences of {length:,} tokens ({why_batch}), {load.rows} at once")
     if world()[1] > 1:
         console.say(f"  {world()[1]} processes: {spread.why}")
-    console.say(f"  {dtype}{_savings_in_words(load)}")
+    measured = device == "cuda" and world()[1] == 1 and not load.frozen
+    pays = measured and settings.steps * batch * length * parameters >= PAYS_FROM
+    compile_it = pays and _one_shape(settings) if settings.compile is None else settings.compile
+    if compile_it:
+        load = replace(load, attention_kept=False)
+    console.say(f"  {dtype}{', compiled' if compile_it else ''}{_savings_in_words(load)}")
     if settings.repeats:
         console.say(f"  passages come back later in {settings.repeats:.0%} of the windows")
     if device == "cpu" and dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
@@ -302,8 +310,9 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
         clip=settings.clip,
         log_to=settings.log_to,
         only=settings.only,
-        compile=settings.compile,
+        compile=compile_it,
         recompute=load.recompute,
+        attention_kept=load.attention_kept,
         tile=load.tile,
         offload=load.offload,
         attention=settings.attention,
@@ -311,6 +320,13 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
         sharded=spread.sharded,
         context=spread.context,
     )
+
+
+def _one_shape(settings: Finetune) -> bool:
+    """Are all windows plainly causal and of one length, so that one compiled graph serves them all?"""
+    short = settings.short_share or settings.short_share_end
+    plain = settings.packing == "joined" and settings.attention in (None, "sdpa")
+    return plain and not short and settings.skip_positions is None
 
 
 def _room(
@@ -363,24 +379,24 @@ def _room(
         reason = refusal(shape, load, memory)
         if reason is not None:
             raise UserError(reason)
-    return spread, _with_savings(settings, shape, load, memory)
+    return spread, _with_savings(settings, shape, load, length, memory)
 
 
-def _with_savings(settings: Finetune, shape: Shape, load: Load, memory: int | None) -> Load:
-    """The load with the feed-forward part in tiles and layers' inputs on the host, where asked or needed."""
+def _with_savings(settings: Finetune, shape: Shape, load: Load, length: int, memory: int | None) -> Load:
+    """The load with what saves memory, where asked or needed: see `SAVINGS`. length: of a whole window."""
     import psutil
 
-    from ..train.memory import host_bytes, saving
+    from ..train.memory import host_bytes, saved
 
-    tile, offload = 0, False
-    if memory is not None and load.recompute and not settings.only:
-        tile, offload = saving(shape, load, memory)
-    chosen = replace(
-        load,
-        tile=tile if settings.tile is None else settings.tile,
-        offload=offload if settings.offload is None else settings.offload,
-        recompute=load.recompute or bool(settings.tile or settings.offload),
-    )
+    chosen = replace(load, recompute=load.recompute or bool(settings.tile or settings.offload))
+    if chosen.recompute:
+        chosen = saved(shape, chosen, None if settings.only else memory)
+    if settings.tile is not None:
+        chosen = replace(chosen, tile=settings.tile)
+    if settings.offload is not None:
+        chosen = replace(chosen, offload=settings.offload)
+    if chosen.tile or chosen.offload or load.length < length:
+        chosen = replace(chosen, attention_kept=False)
     wanted, free = host_bytes(shape, chosen), psutil.virtual_memory().available
     if wanted > free:
         raise UserError(
@@ -391,7 +407,8 @@ def _with_savings(settings: Finetune, shape: Shape, load: Load, memory: int | No
 
 
 def _savings_in_words(load: Load) -> str:
-    words = ["activations computed twice"] if load.recompute else []
+    but = " but for attention" if load.attention_kept else ""
+    words = [f"activations computed twice{but}"] if load.recompute else []
     words += [f"the feed-forward part in tiles of {load.tile:,}"] if load.tile else []
     words += ["layers' inputs on the host"] if load.offload else []
     return "".join(f", {word}" for word in words)

@@ -176,7 +176,7 @@ def _tell(result: dict[str, Any], q: Question, found: list[Way], asked: Way, why
     titles = ["full", "recomputed", "LoRA", "recomputed"]
     console.table("One card's memory (GB at the peak), and time", ["", *titles], rows)
     if q.cards > 1:
-        console.say(f"the {q.cards} cards have {asked.spread} ({asked.name}); their exchange is not timed")
+        console.say(f"the {q.cards} cards have {asked.spread}; their exchange is not timed")
     cost = result["evaluation"]
     console.say(
         f"evaluation on one card: perplexity {_clock(cost['perplexity_100k_tokens_s'])} for 100,000 scored "

@@ -1,0 +1,141 @@
+"""Fill the tables of docs/speed.md from what the benchmarks wrote.
+
+    python docs/speed_tables.py            write them
+    python docs/speed_tables.py --check    exit 1 when the page is not in step
+
+A page says `<!-- speed: NAME -->` … `<!-- end -->`; the names are those of `TABLES`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "speed.md"
+RESULTS = ROOT / "docs" / "results"
+BLOCK = re.compile(r"(<!-- speed: (\S+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def read(name: str) -> dict[str, Any]:
+    """A results file by its name below docs/results."""
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+def markdown(titles: list[str], rows: list[list[str]]) -> str:
+    """A table whose first column is text."""
+    lines = ["| " + " | ".join(titles) + " |", "| --- |" + " ---: |" * (len(titles) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def conditions(content: dict[str, Any]) -> str:
+    """One line below a table."""
+    c = content["conditions"]
+    rates = (
+        f"{c['measured_tflops']:.0f} TFLOP/s and {c['measured_gigabytes_a_second'] / 1e3:.1f} TB/s measured"
+    )
+    versions = f"torch {c['torch']}, transformers {c['transformers']}"
+    return f"\n\n{c['device']}, {versions}; {rates}; random weights."
+
+
+def perplexity() -> str:
+    """Milliseconds a window, by way, beside the ordinary one."""
+    content = read("speed/perplexity-h100.json")
+    rows = [
+        [
+            f"{r['window']:,}, {NAMES.get(r['way'], r['way'])}",
+            f"{r['ms_a_window']:.1f}",
+            f"{r['times_as_fast']:.2f}",
+            f"{r['of_floor']:.2f}",
+            f"{r['memory_gb']:.1f}",
+            f"{r['difference']:+.0e}",
+        ]
+        for r in sorted(content["rows"], key=lambda r: (r["window"], -r["ms_a_window"]))
+        if r["way"] in NAMES
+    ]
+    titles = ["window, way", "ms a window", "times as fast", "× floor", "GB", "perplexity off by"]
+    return markdown(titles, rows) + conditions(content)
+
+
+NAMES = {
+    "ordinary": "ordinary: a window at a time, all logits in float32",
+    "compiled": "transformers' layers compiled",
+    "parts": "ropewalk",
+}
+
+
+def training() -> str:
+    """Tokens a second and memory, by way, beside the ordinary one."""
+    content = read("training/h100.json")
+    rows = [
+        [
+            f"{r['window']:,}, {r['way']}",
+            f"{r['tokens_a_second']:,.0f}",
+            f"{r['times_as_fast']:.2f}",
+            f"{r['of_floor']:.2f}",
+            f"{r['peak_gb']:.1f}",
+            f"{r['memory_ratio']:.2f}",
+            " / ".join(f"{r['ms'][part]:,.0f}" for part in ("attention", "products", "other")),
+            f"{r['loss_difference']:+.0e}",
+        ]
+        for r in content["rows"]
+    ]
+    titles = ["window, way", "tokens/s", "times as fast", "× floor", "GB", "of the memory",
+              "ms: attention / products / other", "loss off by"]  # fmt: skip
+    return markdown(titles, rows) + conditions(content)
+
+
+def lora() -> str:
+    """One optimizer step of LoRA on a 7B shape."""
+    content = read("training/h100-lora-7b.json")
+    rows = []
+    for r in content["rows"]:
+        parts = "; ".join(f"{name} {size:.1f}" for name, size in r["parts_gb"].items())
+        rows.append(
+            [f"{r['window']:,}", f"{r['step_s']:.1f}", f"{r['tflops']:.0f}", f"{r['of_floor']:.2f}", parts]
+        )
+    titles = ["window", "s a step", "TFLOP/s", "× floor", "GB"]
+    return markdown(titles, rows) + conditions(content)
+
+
+def gpus() -> str:
+    """One GPU against two."""
+    content = read("speed/many-gpus-h200.json")
+    rows = []
+    for r in content["rows"]:
+        beside = (
+            [f"{r['times_as_fast']:.2f}", f"{r['loss_difference']:.0e}"] if "times_as_fast" in r else ["", ""]
+        )
+        speed, peak = f"{r['tokens_per_second']:,}", f"{r['peak_bytes'] / 1e9:.1f}"
+        rows.append([f"{r['gpus']} × H200, {r['name']}", speed, beside[0], peak, beside[1]])
+    one = content["rows"][0]["provenance"]
+    where = f"{one['device']}, torch {one['torch']}, transformers {one['transformers']}"
+    rest = f"{content['batch']} windows of {content['window']:,} tokens a step, {content['steps']} steps"
+    titles = ["GPUs, `--parallel`", "tokens/s", "times as fast", "GB on the fullest", "loss off by at most"]
+    return markdown(titles, rows) + f"\n\n{where}; {rest}; random weights in the shape of SmolLM2-135M."
+
+
+TABLES = {"perplexity": perplexity, "training": training, "lora": lora, "gpus": gpus}
+
+
+def filled(text: str) -> str:
+    """The page with every table made anew."""
+    return BLOCK.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}", text)
+
+
+def main() -> int:
+    old = PAGE.read_text(encoding="utf-8")
+    new = filled(old)
+    if "--check" in sys.argv[1:]:
+        if new != old:
+            print("docs/speed.md is not in step; run python docs/speed_tables.py")
+        return int(new != old)
+    PAGE.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

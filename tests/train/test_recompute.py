@@ -1,0 +1,117 @@
+"""Layers that are computed again give what they give at once, and attention is not computed twice."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_llama import write_tiny_model
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import ropewalk
+from ropewalk.model.load import load_model
+from ropewalk.train.recompute import ATTENTION, compile_layers, compiling, recompute_layers
+from ropewalk.verbs.finetune import Finetune, _plan
+
+
+class Count(TorchDispatchMode):
+    """How often attention's forward kernels run inside."""
+
+    times = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.times += function in ATTENTION
+        return function(*args, **(kwargs or {}))
+
+
+def gradients(model, ids) -> torch.Tensor:
+    hidden = model.get_decoder()(input_ids=ids, use_cache=False)[0]
+    hidden.square().sum().backward()
+    return torch.cat([p.grad.flatten() for p in model.get_decoder().layers.parameters()])
+
+
+@pytest.fixture
+def ids():
+    return torch.randint(0, 250, (2, 64), generator=torch.Generator().manual_seed(0))
+
+
+def fresh(tmp_path):
+    return load_model(write_tiny_model(tmp_path / "tiny", attention_dropout=0.0)).train()
+
+
+@pytest.mark.parametrize("attention_kept", [False, True])
+def test_gradients_are_bitwise_those_of_layers_computed_once(tmp_path, ids, attention_kept):
+    expected = gradients(fresh(tmp_path / "once"), ids)
+    model = fresh(tmp_path / "twice")
+    recompute_layers(model, attention_kept=attention_kept)
+    with Count() as count:
+        found = gradients(model, ids)
+    assert torch.equal(found, expected)
+    layers = len(model.get_decoder().layers)
+    assert count.times == (layers if attention_kept else 2 * layers)
+
+
+@pytest.mark.slow
+def test_compiled_layers_keep_less_where_they_are_told_to_and_give_the_same(tmp_path, ids):
+    """One graph for all layers, about the same gradients, and less kept the less is allowed."""
+    expected = gradients(fresh(tmp_path / "eager"), ids)
+    kept = []
+    for number, recompute in enumerate((False, True)):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        model = fresh(tmp_path / str(number))
+        compile_layers(model)
+        sizes: dict[int, int] = {}
+
+        def pack(tensor, sizes=sizes):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with compiling(recompute=recompute):
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                hidden = model.get_decoder()(input_ids=ids, use_cache=False)[0]
+            hidden.square().sum().backward()
+        found = torch.cat([p.grad.flatten() for p in model.get_decoder().layers.parameters()])
+        assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+        weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        kept.append(sum(size for pointer, size in sizes.items() if pointer not in weights))
+    assert kept[1] < kept[0] / 2
+
+
+@pytest.mark.slow
+def test_where_nothing_can_be_compiled_the_training_goes_on_and_says_so(tmp_path, monkeypatch, capsys):
+    """As on a machine without a C compiler."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/no/compiler",))
+    model = write_tiny_model(tmp_path / "tiny")
+    settings = {"data": ("stdlib",), "steps": 2, "batch": 1, "window": 32, "device": "cpu"}
+    ropewalk.finetune(model, tmp_path / "out", compile=True, **settings)
+    assert "torch.compile failed here" in capsys.readouterr().out
+    ropewalk.finetune(model, tmp_path / "eager", **settings)
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "eager"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "compiled"),
+    [
+        ({}, True),
+        ({"steps": 3}, False),
+        ({"steps": 3, "compile": True}, True),
+        ({"compile": False}, False),
+        ({"packing": "apart"}, False),
+        ({"short_share": 0.2}, False),
+        ({"skip_positions": 1024}, False),
+        ({"lora": True}, False),
+        ({"device": "cpu"}, False),
+    ],
+)
+def test_long_plain_trainings_on_a_gpu_are_compiled_by_themselves(tmp_path, monkeypatch, changes, compiled):
+    path = write_tiny_model(tmp_path / "tiny")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (80 << 30, 80 << 30))
+    monkeypatch.setattr(ropewalk.model.weights, "count_parameters", lambda path: 135_000_000)
+    asked = Finetune(model=str(path), out="out", data=("stdlib",), **{"steps": 131, "batch": 8, **changes})
+    assert _plan(asked, path, 16_384, changes.get("device", "cuda")).compile == compiled
