@@ -2,21 +2,26 @@
 
     python recipes/paper/gpu.py 16k:original 16k:pi-16384 --data DIR --work runs/paper --out OUT
 
-A piece is RECIPE:ARM, or sweep-32k (methods without training); without any, all are walked in order. What is
-finished stays in WORK and is skipped, a training and an evaluation that were stopped go on; the last line
-says whether anything is left. OUT/results.tar.gz holds every result so far in the folders of docs/results.
+A piece is RECIPE:ARM, or sweep-32k (methods without training); without any, all are walked in order, with
+--gpus N on N GPUs side by side (what they say: WORK/PIECE.log). What is finished stays in WORK and is skipped,
+a training and an evaluation that were stopped go on; the last line says whether anything is left.
+OUT/results.tar.gz, written anew behind each piece, holds every result so far in the folders of docs/results.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
+import os
+import queue
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from pathlib import Path
 
@@ -49,7 +54,7 @@ def command(piece: str, settings: argparse.Namespace) -> list[str]:
         )
     return [
         *(*ropewalk, "run", str(HERE / RECIPES[recipe]), "--data", str(settings.data), "--no-report"),
-        *("--arms", arm, "--out", str(settings.work / recipe), "--set", *changes),
+        *("--arms", arm, "--out", str(settings.work / recipe / arm), "--set", *changes),
     ]
 
 
@@ -58,21 +63,68 @@ def _benchmark_settings(data: Path) -> list[str]:
     return [f"benchmark.files=[{files}]"]
 
 
-def walk(piece: str, settings: argparse.Namespace, until: float) -> str:
+def walk(piece: str, settings: argparse.Namespace, until: float, gpu: int) -> str:
     """Run one piece until it ends or the time is over; "done", "stopped" or "failed"."""
-    print(f"\n=== {piece}", flush=True)
-    child = subprocess.Popen(command(piece, settings))
-    try:
-        code = child.wait(max(1.0, until - time.monotonic()))
-        return "done" if code == 0 else "failed"
-    except subprocess.TimeoutExpired:
-        child.send_signal(signal.SIGTERM)  # a training saves its step
+    environment = dict(os.environ)
+    with contextlib.ExitStack() as open_files:
+        said = None
+        if settings.gpus > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = str(gpu)
+            log = settings.work / f"{piece.replace(':', '-')}.log"
+            said = open_files.enter_context(log.open("a"))
+        child = subprocess.Popen(command(piece, settings), env=environment, stdout=said, stderr=said)
         try:
-            child.wait(MARGIN - 15)
+            code = child.wait(max(1.0, until - time.monotonic()))
+            return "done" if code == 0 else "failed"
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        return "stopped"
+            child.send_signal(signal.SIGTERM)  # a training saves its step
+            try:
+                child.wait(MARGIN - 15)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            return "stopped"
+
+
+def walk_all(pieces: list[str], settings: argparse.Namespace, until: float) -> dict[str, str]:
+    """All pieces, as many at once as there are GPUs; how each that was begun ended."""
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for piece in pieces:
+        waiting.put(piece)
+    ends: dict[str, str] = {}
+    packing = threading.Lock()
+
+    def one_after_another(gpu: int) -> None:
+        while time.monotonic() < until:
+            try:
+                piece = waiting.get_nowait()
+            except queue.Empty:
+                return
+            print(f"\n=== {piece}", flush=True)
+            started = time.monotonic()
+            end = walk(piece, settings, until, gpu)
+            with packing:
+                ends[piece] = f"{end} after {time.monotonic() - started:.0f} s"
+                collect(settings.work, settings.out)
+
+    threads = [threading.Thread(target=one_after_another, args=(gpu,)) for gpu in range(settings.gpus)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return ends
+
+
+def original(settings: argparse.Namespace) -> str:
+    """The model as a checkpoint directory, converted once for all pieces where it is a GGUF file."""
+    from ropewalk.model.convert import to_checkpoint
+    from ropewalk.model.source import resolve
+
+    source = resolve(settings.model)
+    if source.kind != "gguf":
+        return settings.model
+    place = settings.work / "original"
+    return str(place if place.exists() else to_checkpoint(source, place))
 
 
 def collect(work: Path, out: Path) -> list[Path]:
@@ -81,11 +133,13 @@ def collect(work: Path, out: Path) -> list[Path]:
     shutil.rmtree(place, ignore_errors=True)
     for recipe in RECIPES:
         folder = place / f"smollm2-135m-{recipe}"
-        copies = [(path, folder / path.name) for path in work.glob(f"{recipe}/results/*.json")]
-        copies += [(path, folder / "by-steps" / path.name) for path in work.glob(f"{recipe}/by-steps/*.json")]
+        copies = [(path, folder / path.name) for path in work.glob(f"{recipe}/*/results/*.json")]
+        copies += [
+            (path, folder / "by-steps" / path.name) for path in work.glob(f"{recipe}/*/by-steps/*.json")
+        ]
         copies += [
             (path, folder / f"{path.parent.name}.training.json")
-            for path in work.glob(f"{recipe}/checkpoints/*/training.json")
+            for path in work.glob(f"{recipe}/*/checkpoints/*/training.json")
         ]
         for source, target in copies:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +183,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/paper"))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--gpus", type=int, default=1, help="pieces at once, each on a GPU of its own")
     parser.add_argument("--seconds", type=float, default=560, help="of this call")
     parser.add_argument("--set", nargs="*", default=[], help="changes of the recipes, as of `ropewalk run`")
     settings = parser.parse_args()
@@ -136,12 +191,9 @@ def main() -> int:
     if unknown := set(pieces) - set(PIECES):
         parser.error(f"no piece {', '.join(sorted(unknown))}; known: {', '.join(PIECES)}")
     until = time.monotonic() + settings.seconds - MARGIN
-    ends = {}
-    for piece in pieces:
-        if time.monotonic() >= until:
-            break
-        started = time.monotonic()
-        ends[piece] = f"{walk(piece, settings, until)} after {time.monotonic() - started:.0f} s"
+    settings.work.mkdir(parents=True, exist_ok=True)
+    settings.model = original(settings)
+    ends = walk_all(pieces, settings, until)
     show(collect(settings.work, settings.out))
     left = [piece for piece in pieces if not ends.get(piece, "").startswith("done")]
     print("; ".join(f"{piece} {end}" for piece, end in ends.items()))

@@ -1,6 +1,7 @@
 """Passages that come back later in a window: at every distance, little of it, the same every time."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,10 +45,12 @@ def test_every_distance_is_asked_for_and_the_longest_most():
     assert eighths[0] > 20 and max(backs) > 0.97 * 511
 
 
-def test_a_long_window_has_a_passage_for_every_256_tokens():
+@pytest.mark.parametrize("density", [0.5, 1.0, 2.0])
+def test_a_long_window_has_as_many_passages_for_every_256_tokens_as_asked(density):
     once = np.arange(16384)
-    runs = changed_runs(with_repeats(once, np.random.default_rng(0)), once)
-    assert 0.8 * 16384 / EVERY <= len(runs) <= 1.5 * 16384 / EVERY  # some overwrite others in part
+    runs = changed_runs(with_repeats(once, np.random.default_rng(0), density), once)
+    asked = density * 16384 / EVERY
+    assert 0.8 * asked <= len(runs) <= 1.5 * asked  # some overwrite others in part
 
 
 def test_a_window_too_short_stays_as_it_is():

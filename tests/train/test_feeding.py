@@ -48,10 +48,10 @@ def test_skipped_positions_reach_every_distance_of_the_window():
     assert np.histogram(reached, bins=8, range=(63, 1024))[0].min() > 180
 
 
-@pytest.mark.parametrize("share, changed", [(0.0, 0), (0.25, 10), (1.0, 40)])
-def test_passages_come_back_in_the_share_of_the_windows_asked_and_the_labels_follow(share, changed):
+@pytest.mark.parametrize("density, changed", [(0.0, 0), (0.25, 40), (1.0, 40)])
+def test_passages_come_back_in_every_window_where_asked_and_the_labels_follow(density, changed):
     rows = [window(range(64 * n, 64 * n + 64)) for n in range(40)]
-    batches = [make_batch(rows[n : n + 4], Layout(repeats=share), n // 4) for n in range(0, 40, 4)]
+    batches = [make_batch(rows[n : n + 4], Layout(repeats=density), n // 4) for n in range(0, 40, 4)]
     ids = torch.cat([batch["input_ids"] for batch in batches])
     plain = torch.arange(40 * 64).view(40, 64)
     assert int((ids != plain).any(dim=1).sum()) == changed

@@ -244,7 +244,7 @@ def test_a_second_process_on_the_same_output_is_refused(tiny_model, texts, tmp_p
         ({"skip_positions": 16, "packing": "apart"}, "exclude each other"),
         ({"short_share": 1.5}, "a share is from 0 to 1"),
         ({"tile": 16, "recompute": False}, "not with --no-recompute"),
-        ({"repeats": 1.5}, "repeats is 1.5; a share is from 0 to 1"),
+        ({"repeats": 4.5}, "repeats is 4.5; passages for every 256 tokens, from 0 to 4"),
         ({"repeats": 0.5, "packing": "apart"}, "exclude each other"),
         ({"device": "tpu"}, "choose auto, cpu or cuda"),
     ],

@@ -30,8 +30,8 @@ def test_that_passages_came_back_in_training_is_said_wherever_the_model_goes(
     tiny_model, texts, tmp_path, capsys
 ):
     finetune(str(tiny_model), str(tmp_path / "out"), data=(str(texts),), repeats=0.5, **SMALL)
-    assert "passages come back later in 50% of the windows" in capsys.readouterr().out
-    assert "In 50% of the windows passages came back later" in (tmp_path / "out" / "README.md").read_text()
+    assert "0.5 passages for every 256 tokens come back later" in capsys.readouterr().out
+    assert "For every 256 tokens 0.5 passages came back" in (tmp_path / "out" / "README.md").read_text()
     log = tmp_path / "out" / "training.json"
     assert read_result(log)["protocol"]["repeats"] == 0.5
     (found,) = collect([(log, read_result(log))]).models

@@ -17,13 +17,13 @@ from __future__ import annotations
 import numpy as np
 
 EVERY = 256
-"""One repeated passage for so many tokens of window."""
+"""Tokens of window for each of which ``density`` passages come back."""
 SHORTEST, LONGEST = 8, 32
-"""ℓ, tokens in a passage: about 8 % of the window is overwritten."""
+"""ℓ, tokens in a passage: at density 1 about 8 % of the window is overwritten."""
 
 
-def with_repeats(ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A copy of the window (T,) with T/256 passages (at least one) standing a second time.
+def with_repeats(ids: np.ndarray, rng: np.random.Generator, density: float = 1.0) -> np.ndarray:
+    """A copy of the window (T,) with density · T/256 passages (at least one) standing a second time.
 
     Windows of fewer than two of the longest passages stay as they are.
     """
@@ -31,7 +31,7 @@ def with_repeats(ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if length < 2 * LONGEST:
         return ids
     ids = ids.copy()
-    for _ in range(max(1, length // EVERY)):
+    for _ in range(max(1, int(density * length) // EVERY)):
         long = int(rng.integers(SHORTEST, LONGEST + 1))
         back = int(rng.integers(long, length - long + 1, size=2).max())
         at = int(rng.integers(back, length - long + 1))

@@ -129,7 +129,7 @@ def _deeds(record: dict[str, Any]) -> list[str]:
         way = "low-rank adapters (merged into the weights)" if trained.get("lora") else "the weights"
         way = "a choice of the weights" if settings.get("only") else way
         again = (
-            f" In {trained['repeats']:.0%} of the windows passages came back later, word for word."
+            f" For every 256 tokens {trained['repeats']:g} passages came back later in their window."
             if trained.get("repeats")
             else ""
         )

@@ -34,7 +34,7 @@ class Layout:
     each document, and attention stays inside it.
     short_share: share of the micro-batches that are cut into windows of ``original`` tokens, L.
     short_share_end: where that share has come, evenly, by the last of ``micro_batches``; None: it stays.
-    repeats: share of the windows in which passages come back later: see data/repeats.py.
+    repeats: passages for every 256 tokens that come back later in the window: see data/repeats.py.
     skip_to: L' of skip-position training, 0 without: the row's position ids jump ahead so that its
     ``segments`` pieces span up to L' (PoSE, Zhu et al. 2023, arXiv 2309.10400).
     """
@@ -164,10 +164,10 @@ def make_batch(windows: list[Window], layout: Layout, number: int) -> dict[str, 
 
 
 def _repeated(ids: np.ndarray, layout: Layout, number: int) -> np.ndarray:
-    """Window ``number`` from the beginning, with passages that come back where the share falls on it."""
-    if not is_short(number, layout.repeats):
+    """Window ``number`` from the beginning, with the passages that are to come back."""
+    if not layout.repeats:
         return ids
-    return with_repeats(ids, np.random.default_rng([layout.seed, number, REPEATS]))
+    return with_repeats(ids, np.random.default_rng([layout.seed, number, REPEATS]), layout.repeats)
 
 
 def is_short(number: int, share: float, end: float | None = None, total: int = 0) -> bool:

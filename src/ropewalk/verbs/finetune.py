@@ -49,7 +49,7 @@ class Finetune:
         None, help="where that share has come, evenly, by the last step (default: it stays)"
     )
     repeats: float = option(
-        0.0, help="share of the windows in which passages come back later: asks for every distance"
+        0.0, help="passages for every 256 tokens that come back later in the window: asks for every distance"
     )
     skip_positions: int | None = option(
         None, help="train on chunks of so many tokens, positions jumping across the window", parse=tokens
@@ -182,8 +182,10 @@ def _check(settings: Finetune) -> None:
         raise UserError(f"short_share is {settings.short_share}; a share is from 0 to 1")
     if settings.short_share_end is not None and not 0 <= settings.short_share_end <= 1:
         raise UserError(f"short_share_end is {settings.short_share_end}; a share is from 0 to 1")
-    if not 0 <= settings.repeats <= 1:
-        raise UserError(f"repeats is {settings.repeats}; a share is from 0 to 1")
+    if not 0 <= settings.repeats <= 4:
+        raise UserError(
+            f"repeats is {settings.repeats}; passages for every 256 tokens, from 0 to 4 (1 overwrites 8 %)"
+        )
     if settings.repeats and settings.packing == "apart":
         raise UserError(
             "repeats and packing apart exclude each other: a window's passages must see each other"
@@ -292,7 +294,7 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
         load = replace(load, attention_kept=False)
     console.say(f"  {dtype}{', compiled' if compile_it else ''}{_savings_in_words(load)}")
     if settings.repeats:
-        console.say(f"  passages come back later in {settings.repeats:.0%} of the windows")
+        console.say(f"  {settings.repeats:g} passages for every 256 tokens come back later in their window")
     if device == "cpu" and dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
         console.say("  this CPU computes bf16 without instructions for it: float32 is many times faster")
     return Plan(
