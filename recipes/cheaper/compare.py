@@ -72,7 +72,9 @@ def main() -> int:
     parser.add_argument("ways", nargs="*", help="; ".join(("original", *WAYS)))
     parser.add_argument("--budget", type=int, default=180, help="seconds of training a way")
     parser.add_argument("--model", default="smollm2", help="checkpoint, GGUF file or name, window 8,192")
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="books/ and math/, as Parquet")
+    parser.add_argument("--train", nargs="+", help="other text to train on, FILE:SHARE")
+    parser.add_argument("--test", help="other text to judge by, NAME=FILE")
     parser.add_argument("--work", type=Path, default=Path("runs/cheaper"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=560, help="of this call")
@@ -135,7 +137,7 @@ def training_settings(stage: dict[str, Any], settings: argparse.Namespace) -> di
     shrink = TARGET // settings.to
     books, latex = settings.data / "books" / "train-00.parquet", settings.data / "math" / "train.parquet"
     wanted: dict[str, Any] = {
-        "data": [f"{books}:0.75", f"{latex}:0.25"],
+        "data": settings.train or [f"{books}:0.75", f"{latex}:0.25"],
         "rate": 6.0e-4,
         "schedule": "wsd",
         "warmup": 10,
@@ -195,7 +197,7 @@ def finetune_command(source: Path, place: Path, wanted: dict[str, Any]) -> list[
 
 def judge(model: Path, name: str, settings: argparse.Namespace) -> None:
     """Loss by position and passkeys up to the target."""
-    texts = f"books={settings.data / 'books' / 'test.parquet'}"
+    texts = settings.test or f"books={settings.data / 'books' / 'test.parquet'}"
     more = ["--target", str(settings.to), "--windows", "120", "--passkey", "--position-loss", texts]
     out = ["--out", str(settings.work / "results"), "--name", name]
     ropewalk(["evaluate", str(model), *more, *out], settings)
@@ -296,7 +298,8 @@ def show(files: list[Path]) -> None:
     for name in sorted(name.removesuffix(".passkey.json") for name in found if name.endswith("passkey.json")):
         keys = found[f"{name}.passkey.json"]["summary"]
         cost = found.get(f"{name}.cost.json", {"steps": 0, "seconds": 0})
-        rows = found.get(f"{name}.position-loss.books.json", {"rows": []})["rows"]
+        curves = [one for file, one in found.items() if file.startswith(f"{name}.position-loss")]
+        rows = curves[0]["rows"] if curves else []
         curve = " ".join(f"{math.exp(row['loss']):.4g}" for row in rows[1::2])
         line = f"{name:<22}{cost['steps']:>7}{cost['seconds']:>9.0f}{keys['k_max']:>8}"
         print(f"{line}{keys['right']:>5}/{keys['n']}  {curve}")

@@ -3,8 +3,8 @@
     python recipes/paper/gpu.py 16k:original 16k:pi-16384 --data DIR --work runs/paper --out OUT
 
 A piece is RECIPE:ARM, or sweep-32k (methods without training); without any, all are walked in order, with
---gpus N on N GPUs side by side (what they say: WORK/PIECE.log). What is finished stays in WORK and is skipped,
-a training and an evaluation that were stopped go on; the last line says whether anything is left.
+--gpus N on N GPUs side by side (their words in WORK/PIECE.log). What is finished stays in WORK and is
+skipped, a training and an evaluation that were stopped go on; the last line says whether anything is left.
 OUT/results.tar.gz, written anew behind each piece, holds every result so far in the folders of docs/results.
 """
 
