@@ -31,7 +31,6 @@ from typing import Any
 
 TARGET = 32768
 TOKENS = 65536
-"""Tokens in an optimizer step, whatever the window."""
 QKN = {"only": ["q_proj", "k_proj", "norm"], "rate": 2.0e-3}
 LAST = {"to": TARGET, "share": 1.0}
 BACK = {"repeats": 1.0}
@@ -78,6 +77,9 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/cheaper"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=560, help="of this call")
+    parser.add_argument(
+        "--tokens", type=int, default=TOKENS, help="in an optimizer step, whatever the window"
+    )
     parser.add_argument("--to", type=int, default=TARGET, help="another target, for a trial elsewhere")
     parser.add_argument("--set", nargs="*", default=[], help="settings of finetune for all ways, NAME=JSON")
     settings = parser.parse_args()
@@ -125,7 +127,7 @@ def walk(way: str, settings: argparse.Namespace) -> None:
         "way": way,
         "budget_seconds": settings.budget,
         "steps": sum(stage["steps"] for stage in stages),
-        "tokens": sum(stage["steps"] for stage in stages) * (TOKENS * settings.to // TARGET),
+        "tokens": sum(stage["steps"] for stage in stages) * settings.tokens,
         "seconds": sum(stage["seconds"] for stage in stages),
         "stages": stages,
     }
@@ -147,7 +149,7 @@ def training_settings(stage: dict[str, Any], settings: argparse.Namespace) -> di
     wanted["to"] //= shrink
     if "skip_positions" in wanted:
         wanted["skip_positions"] //= shrink
-    wanted["batch"] = TOKENS // shrink // wanted.get("skip_positions", wanted["to"])
+    wanted["batch"] = settings.tokens // wanted.get("skip_positions", wanted["to"])
     return wanted | {name: json.loads(value) for name, value in (one.split("=", 1) for one in settings.set)}
 
 
