@@ -125,7 +125,7 @@ def train(
         attention = _choose_kernel(model, plan, feeder.plainly_causal)
     own_head = plain_head(model)
     if plan.compile:
-        compile_layers(plain_model(model))
+        compile_layers(plain_model(model), recompute=plan.recompute, attention_kept=plan.attention_kept)
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         whole = LossModel(model, own_head=own_head, offload=plan.offload, compiled=plan.compile)
@@ -141,8 +141,7 @@ def train(
             _only_our_callbacks(trainer, watch)
             if snapshots is not None:
                 trainer.add_callback(Snapshooter(trainer, snapshots, keeper.partial))
-            kept = compiling(recompute=plan.recompute)
-            with stops_gently(watch), kernel(attention), kept:
+            with stops_gently(watch), kernel(attention), compiling():
                 if done < plan.steps:
                     _run(trainer, plan, checkpoint)
                 else:  # killed behind the last step: the Trainer would take one more
@@ -177,8 +176,9 @@ def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
     if checkpoint is not None:
         load_weights(model, checkpoint)
     base = model.get_base_model() if plan.lora else model
-    if plan.recompute and not plan.compile:  # compiled layers have a way of their own
-        recompute_layers(base, attention_kept=plan.attention_kept)
+    if plan.recompute:
+        if not plan.compile:  # compiled layers have a way of their own
+            recompute_layers(base, attention_kept=plan.attention_kept)
         if plan.lora:
             base.enable_input_require_grads()
     if plan.tile:

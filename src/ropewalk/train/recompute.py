@@ -4,20 +4,19 @@ Of a layer that is computed again only the input is kept. At long windows attent
 and its output little of its memory, so that keeping the output too costs little and saves much: for
 SmolLM2-135M at 32,768 tokens 1.2 KB a token and layer (of 30 KB that are kept otherwise) for four fifths of
 what would be computed twice.
-
-Eager layers do this by torch's selective checkpoints, compiled ones by the compiler's own choice, which is
-told how much it may keep.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import logging
+import types
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.checkpoint import create_selective_checkpoint_contexts
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 ATTENTION = [
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
@@ -31,43 +30,61 @@ PAYS_FROM = 1e15
 """Tokens × parameters from which compiling a training pays. On an H100 it takes some ten seconds, and takes
 a quarter to a third off the 90 of a training of SmolLM2-135M of this size (docs/speed.md)."""
 
-KEPT_ALL, KEPT_SOME = 1.0, 0.1
-"""Shares of what a compiled layer would keep by itself that it may keep. With the second, attention is
-computed twice (on a GPU at 0.6 too)."""
+attention_kept_of = functools.partial(create_selective_checkpoint_contexts, ATTENTION)
+"""Contexts of a checkpoint that computes all again but attention."""
 
 
 def recompute_layers(base: Any, *, attention_kept: bool) -> None:
     """Let a transformers model compute its layers again in the backward pass, with or without attention."""
     chosen: dict[str, Any] = {"use_reentrant": False}
     if attention_kept:
-        chosen["context_fn"] = functools.partial(create_selective_checkpoint_contexts, ATTENTION)
+        chosen["context_fn"] = attention_kept_of
     if hasattr(base, "activation_checkpointing_enable"):  # the later versions' name for it
         base.activation_checkpointing_enable(activation_checkpointing_kwargs=chosen)
     else:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=chosen)
 
 
-def compile_layers(base: Any) -> None:
+def compile_layers(base: Any, *, recompute: bool, attention_kept: bool) -> None:
     """Compile each layer of a transformers model; they share one graph.
 
     Layer by layer: inside a compiled whole, transformers cannot see that the mask is plainly causal, builds
-    the dense L' x L' one, and the flash kernel is lost.
+    the dense L' x L' one, and the flash kernel is lost. What is to be computed again must lie inside what is
+    compiled; only the forward of these layer objects is wrapped, parameters keep their names.
     """
     for layer in base.get_decoder().layers:
+        if recompute:
+            layer.forward = types.MethodType(_all_but_attention if attention_kept else _all, layer)
         layer.compile(dynamic=False)
 
 
+def _all(module: Any, *args: Any, **more: Any) -> Any:
+    return checkpoint(type(module).forward, module, *args, use_reentrant=False, **more)
+
+
+def _all_but_attention(module: Any, *args: Any, **more: Any) -> Any:
+    forward = type(module).forward
+    return checkpoint(forward, module, *args, use_reentrant=False, context_fn=attention_kept_of, **more)
+
+
 @contextlib.contextmanager
-def compiling(*, recompute: bool) -> Iterator[None]:
-    """Inside, compiled layers keep for the backward pass what the compiler chooses, or much less.
+def compiling() -> Iterator[None]:
+    """Inside, layers that cannot be compiled (no C compiler) run as they are.
 
     What was compiled before is not looked up by its Python code: that leaves out which attention kernel was
-    asked for. Where compiling fails (no C compiler), layers run as they are.
+    asked for.
     """
-    share = KEPT_SOME if recompute else KEPT_ALL
-    keeping = torch._functorch.config.patch(activation_memory_budget=share, enable_autograd_cache=False)
-    with keeping, torch._dynamo.config.patch(suppress_errors=True):
-        yield
+    loud = logging.getLogger("torch._higher_order_ops")  # warns of checkpoints that keep something
+    level = loud.level
+    loud.setLevel(logging.ERROR)
+    try:
+        with (
+            torch._functorch.config.patch(enable_autograd_cache=False),
+            torch._dynamo.config.patch(suppress_errors=True),
+        ):
+            yield
+    finally:
+        loud.setLevel(level)
 
 
 def compiled() -> bool:

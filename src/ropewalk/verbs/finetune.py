@@ -290,8 +290,6 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     measured = device == "cuda" and world()[1] == 1 and not load.frozen
     pays = measured and settings.steps * batch * length * parameters >= PAYS_FROM
     compile_it = pays and _one_shape(settings) if settings.compile is None else settings.compile
-    if compile_it:
-        load = replace(load, attention_kept=False)
     console.say(f"  {dtype}{', compiled' if compile_it else ''}{_savings_in_words(load)}")
     if settings.repeats:
         console.say(f"  {settings.repeats:g} passages for every 256 tokens come back later in their window")
