@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import time
 import warnings
 from collections.abc import Callable, Iterator
 
 import torch
+from torch.nn import attention as sdpa
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 KERNELS = {
@@ -16,6 +18,9 @@ KERNELS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
 """Kernels behind torch's scaled_dot_product_attention. "torch" stands for its own choice among them."""
+
+FLASH_4 = "flash4"
+"""FlashAttention 4 (the package flash-attn-4), which torch lets take the place of its flash kernel."""
 
 CLOSE = 0.05
 """A kernel is right when its hidden states differ from torch's choice by at most this share of their norm."""
@@ -27,8 +32,25 @@ def kernel(name: str) -> Iterator[None]:
     if name == "torch":
         yield
         return
+    if name == FLASH_4:
+        sdpa.activate_flash_attention_impl("FA4")
+        try:
+            with sdpa_kernel([SDPBackend.FLASH_ATTENTION]):
+                yield
+        finally:
+            sdpa.restore_flash_attention_impl()
+        return
     with sdpa_kernel([KERNELS[name]]):
         yield
+
+
+def available() -> list[str]:
+    """The names of the kernels that can be tried here: those of torch, and another package's if installed."""
+    found = list(KERNELS)
+    with contextlib.suppress(Exception):  # looking for it imports what it lies in, which may be broken
+        if hasattr(sdpa, "activate_flash_attention_impl") and importlib.util.find_spec("flash_attn.cute"):
+            found.append(FLASH_4)
+    return found
 
 
 def fastest(run: Callable[[], torch.Tensor]) -> tuple[str, dict[str, float]]:
@@ -40,7 +62,7 @@ def fastest(run: Callable[[], torch.Tensor]) -> tuple[str, dict[str, float]]:
     seconds: dict[str, float] = {}
     expected = run().float()
     seconds["torch"] = _time(run)
-    for name in KERNELS:
+    for name in available():
         try:
             with kernel(name), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a kernel that refuses warns of each of its reasons
@@ -49,8 +71,10 @@ def fastest(run: Callable[[], torch.Tensor]) -> tuple[str, dict[str, float]]:
                     seconds[name] = _time(run)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError:  # "No available kernel", or the kernel's own refusal
-            continue
+        except Exception as error:
+            if name != FLASH_4 and not isinstance(error, RuntimeError):
+                raise
+            continue  # "No available kernel", or the kernel's own refusal
     return min(seconds, key=lambda name: seconds[name]), seconds
 
 

@@ -77,7 +77,7 @@ class TransformersLM:
     device: "cpu", "cuda", "cuda:1".  dtype: of the weights; losses are float32 always.
     compiled: torch.compile for scoring, of plain layers the parts (`plain.PlainDecoder`), of others the
     layers; None leaves it to `prepare`.
-    kernel: an attention kernel of `attention.KERNELS`, "torch" for torch's choice, None to measure.
+    kernel: one of `attention.available`, "torch" for torch's choice, None to measure.
     """
 
     def __init__(
