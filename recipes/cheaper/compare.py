@@ -39,6 +39,7 @@ WAYS: dict[str, list[dict[str, Any]]] = {
     "skip": [{**LAST, "skip_positions": 8192}],
     "skip-4": [{**LAST, "skip_positions": 8192, "segments": 4}],
     "repeats": [{**LAST, **BACK}],
+    "skip-repeats": [{**LAST, **BACK, "skip_positions": 8192}],
     "staged": [
         {"to": TARGET // 2, "share": 0.5, "schedule": "constant"},
         {"to": TARGET, "share": 0.5},
@@ -154,7 +155,13 @@ def training_settings(stage: dict[str, Any], settings: argparse.Namespace) -> di
 
 
 def probe(source: Path, wanted: dict[str, Any], settings: argparse.Namespace) -> dict[str, Any]:
-    """Seconds a step of these settings on this machine, measured once: a short training, thrown away."""
+    """Seconds a step of these settings on this machine, measured once: a short training, thrown away.
+
+    Where the share of short windows changes, at the share between its ends.
+    """
+    if "short_share_end" in wanted:
+        between = (wanted["short_share"] + wanted["short_share_end"]) / 2
+        wanted = {**wanted, "short_share": between, "short_share_end": between}
     store = settings.work / "probes.json"
     known = read(store, {})
     key = json.dumps({**wanted, "window": window_of(source)}, sort_keys=True)
