@@ -165,7 +165,7 @@ def _passkeys(found: list[Found]) -> str:
             paper = paper_steps("table 4", first) if one is first else ""
             rows.append([*story, f"{one.steps:,}", keys_cell(one), paper, link(one)])
     for one in of(found, "passkey"):
-        if one.model["method"] in ("none", "linear") and one.folder != "cheaper":
+        if one.model["method"] in ("none", "linear") and one.folder not in CHEAPER_OF:
             steps = "–" if one.original else f"{one.steps:,}, the last"
             rows.append([one.base, one.story, steps, keys_cell(one), "–", link(one)])
     if not rows:
@@ -291,7 +291,7 @@ def _others(found: list[Found]) -> str:
     lines += [table(head, rows) if rows else NONE, ""]
     lines += ["Trained, the same steps on the same text:", ""]
     rows = []
-    trained = [one for one in of(found, "perplexity") if not one.original and one.folder != "cheaper"]
+    trained = [one for one in of(found, "perplexity") if not one.original and one.folder not in CHEAPER_OF]
     folders = {one.folder for one in trained if one.model["method"] not in ("none", "linear")}
     for one in trained:
         if one.folder not in folders or group_of(one) not in BOOKS:
@@ -313,17 +313,30 @@ def _others(found: list[Found]) -> str:
 
 
 def _cheaper(found: list[Found], costs: dict[Path, dict[str, Any]]) -> str:
-    lines = ["## Cheaper than full length", "", CHEAPER, ""]
-    by = {path.name.removesuffix(".cost.json"): cost for path, cost in costs.items()}
-    mine = {
-        kind: {
-            one.result["model"]["name"]: one for one in of(found, kind) if one.folder.startswith("cheaper")
+    lines = ["## Cheaper than full length", "", CHEAPER]
+    for folder, about in CHEAPER_OF.items():
+        by = {
+            path.name.removesuffix(".cost.json"): cost
+            for path, cost in costs.items()
+            if path.parent.name == folder
         }
+        rows = _ways_compared(found, by, folder)
+        lines += ["", f"{about}:", "", table(WAYS_HEAD, rows) if rows else NONE]
+    return "\n".join(lines)
+
+
+WAYS_HEAD = ["way", "training", "tokens", "perplexity by position", "k_max", "device"]
+
+
+def _ways_compared(found: list[Found], costs: dict[str, dict[str, Any]], folder: str) -> list[list[str]]:
+    """One way of training a row."""
+    mine = {
+        kind: {one.result["model"]["name"]: one for one in of(found, kind) if one.folder == folder}
         for kind in ("passkey", "position-loss")
     }
     rows = []
     for name in sorted({*mine["passkey"], *mine["position-loss"]}, key=lambda n: (n != "original", n)):
-        cost = by.get(name)
+        cost = costs.get(name)
         spent = f"{cost['seconds']:,.0f} s, {cost['steps']:,} steps" if cost else "–"
         tokens = f"{cost['tokens'] / 1e6:.3g} M" if cost else "–"
         curve = mine["position-loss"].get(name)
@@ -331,14 +344,18 @@ def _cheaper(found: list[Found], costs: dict[Path, dict[str, Any]]) -> str:
         shown = positions(curve) if curve else NONE
         device = (keys or curve).result["provenance"]["device"]  # type: ignore[union-attr]
         rows.append([name, spent, tokens, shown, keys_cell(keys) if keys else NONE, device])
-    head = ["way", "training", "tokens", "perplexity by position", "k_max", "device"]
-    return "\n".join([*lines, table(head, rows) if rows else NONE])
+    return rows
 
 
 CHEAPER = (
-    "SmolLM2-135M, 8,192 → 32,768, the same GPU time for each, positions interpolated in all "
+    "The same time of training for each way, at its own measured speed, positions interpolated in all "
     "([compare.py](../recipes/cheaper/compare.py) says what each way is)."
 )
+CHEAPER_OF = {
+    "cheaper": "SmolLM2-135M, 8,192 → 32,768, on a GPU",
+    "cheaper-embedded": "The embedded model, 512 → 2,048, one core of a CPU, queries, keys and norms alone",
+}
+"""Folders of docs/results, and what was compared there."""
 
 
 def positions(one: Found, parts: int = 4) -> str:
@@ -353,7 +370,7 @@ def positions(one: Found, parts: int = 4) -> str:
         interval = document_interval(sums, ns, 0)
         loss = math.fsum(sums) / sum(ns)
         low_high = f" ({math.exp(interval[0]):.3g}–{math.exp(interval[1]):.3g})" if interval else ""
-        where = f"{some[0]['from'] // 1024}k–{some[-1]['to'] // 1024}k"
+        where = f"{some[0]['from']:,}–{some[-1]['to']:,}"
         shown.append(f"{where}: {number(math.exp(loss))}{low_high}, n {sum(ns):,}")
     return "; ".join(shown)
 
@@ -395,7 +412,7 @@ def _there(found: list[Found], evaluation: str, way: bool, base: str, method: st
     return any(
         (one.base, one.model["method"], factor_of(one)) == (base, method, k)
         and (one.steps > 0)
-        and not one.folder.startswith("cheaper")
+        and one.folder not in CHEAPER_OF
         for one in of(found, evaluation, way)
     )
 
