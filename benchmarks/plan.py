@@ -5,8 +5,7 @@
 
 Every docs/results/training/*.json is read. Two forms: `{"measured": "training", "card", "source", "runs"}`,
 each run with its conditions, `tokens_a_second` and `peak_gb` (null where it was not measured); and the files
-that `benchmarks/training.py` writes, `{"conditions", "rows"}`. Compiled ways are left out: the plan is of
-eager code, as `finetune` runs it by itself.
+that `benchmarks/training.py` writes, `{"conditions", "rows"}`.
 """
 
 from __future__ import annotations
@@ -75,8 +74,8 @@ def _benchmark(content: dict[str, Any]) -> list[Line]:
         return []
     found = []
     for row in content["rows"]:
-        if row.get("compiled") or row["way"].endswith("flash kernel"):
-            continue
+        if row["way"].endswith("flash kernel") or row["way"] == "ropewalk --compile --recompute":
+            continue  # the plan is of the fastest kernel; compiled layers kept no attention then
         lora = "rank" in row
         run = {
             "name": row["way"],
@@ -86,6 +85,7 @@ def _benchmark(content: dict[str, Any]) -> list[Line]:
             "trained": row.get("trained"),
             "recompute": True if lora else row.get("recompute", False),
             "attention_kept": row.get("attention_kept", False),
+            "compiled": row.get("compiled", False),
             "window": row["window"],
             "micro_batch": row.get("micro_batch", 1),
             "tokens_a_step": row["window"] if lora else content["conditions"]["tokens_a_step"],
@@ -111,6 +111,7 @@ def _line(run: dict[str, Any], card: Card) -> Line:
         rows=run["micro_batch"] or max(1, GPU_TOKENS // run["window"]),
         recompute=run["recompute"],
         attention_kept=run.get("attention_kept") or False,
+        compiled=run.get("compiled") or False,
         tile=run.get("tile") or 0,
         offload=run.get("offload") or False,
         logits=run["rows_of_logits"] or 0,

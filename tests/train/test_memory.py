@@ -25,7 +25,7 @@ from ropewalk.train.memory import (
     parts,
     saved,
 )
-from ropewalk.train.recompute import recompute_layers
+from ropewalk.train.recompute import compile_layers, compiling, recompute_layers
 from ropewalk.train.tiles import tile_feed_forward
 
 LENGTH = 509
@@ -87,6 +87,20 @@ def test_a_layer_s_bytes_are_what_autograd_keeps_of_it(lora, bf16):
     expected = sum(layer_bytes(shape, load))
     rank = 4 * 4 * 2 if lora else 0  # what the adapters' own narrow products keep, which the plan leaves out
     assert abs((kept[1] - kept[0]) / LENGTH - expected) <= rank + 0.01 * expected
+
+
+@pytest.mark.slow
+def test_a_compiled_layer_s_bytes_are_what_autograd_keeps_of_it():
+    """In bf16 on a CPU, where the compiler has the same choice as on a GPU; of layers of a usual size."""
+    kept = []
+    for layers in (2, 3):
+        torch._dynamo.reset()
+        model, shape = build(layers)
+        compile_layers(model.model, recompute=False, attention_kept=False)
+        with compiling():
+            kept.append(kept_for_backward(lambda model=model: step(model), LENGTH))
+    expected = sum(layer_bytes(shape, Load(100, 100, LENGTH, compiled=True)))
+    assert (kept[1] - kept[0]) / LENGTH == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,10 @@ from .cards import Card
 from .memory import GPU_TOKENS, RESERVE, Load, divisor, fits, host_bytes, least, longest, need, parts, saved
 from .pace import Pace, pace, work
 
+COMPILE_FROM = 1e15
+"""Tokens × parameters from which compiling a training pays. On an H100 it takes some ten seconds, and takes
+a quarter to a third off the 90 of a training of SmolLM2-135M of this size (docs/speed.md)."""
+
 MOST_CARDS = 1024
 """Numbers of cards are tried up to this one."""
 
@@ -59,7 +63,8 @@ class Way:
     @property
     def name(self) -> str:
         """As people say it."""
-        words = ["LoRA" if self.lora else "full"] + ["recomputed"] * self.recompute
+        words = ["LoRA" if self.lora else "full"] + ["compiled"] * self.load.compiled
+        words += ["recomputed"] * self.recompute
         words += ["all but attention"] if self.load.attention_kept else []
         words += [f"tiles of {self.load.tile:,}"] if self.load.tile else []
         return ", ".join(words + ["layers' inputs on the host"] * self.load.offload)
@@ -72,6 +77,11 @@ class Way:
         if self.load.shards > 1:
             return "parts of the weights"
         return "whole copies" if self.load.copies > 1 else "one card"
+
+
+def compiles(parameters: int, tokens: int, *, lora: bool, ranks: int) -> bool:
+    """Does `finetune` compile by itself on GPUs? Where it was measured, and where it pays."""
+    return not lora and ranks == 1 and tokens * parameters >= COMPILE_FROM
 
 
 def way(question: Question, *, lora: bool, recompute: bool) -> Way:
@@ -91,6 +101,7 @@ def way(question: Question, *, lora: bool, recompute: bool) -> Way:
             recompute=recompute,
             shards=shards,
             copies=q.cards if shards == 1 else 1,
+            compiled=compiles(q.parameters, q.tokens * q.steps, lora=lora, ranks=q.cards),
         )
         most = divisor(rows, max(1, GPU_TOKENS // length))
         micro = next((n for n in range(most, 0, -1) if rows % n == 0 and _fits(q, load, n)), None)
@@ -207,6 +218,7 @@ def as_record(one: Way, question: Question) -> dict[str, Any]:
         "way": one.name,
         "lora": one.lora,
         "recompute": one.recompute,
+        "compiled": one.load.compiled,
         "attention_kept": one.load.attention_kept,
         "tile": one.load.tile,
         "offload": one.load.offload,

@@ -42,6 +42,9 @@ STATE_BYTES = 16
 LOGIT_BYTES = 12
 """For each logit of a chunk, at most: its log p, the gradient of that, and its own, float32."""
 
+FUSED_LOGIT_BYTES = 4
+"""The same where the loss is compiled: the logit and its gradient, 16 bits."""
+
 
 @dataclass(frozen=True)
 class Load:
@@ -55,6 +58,7 @@ class Load:
     attention_kept: with recompute, is attention alone not computed twice?
     tile: tokens at once in the feed-forward part, 0 for all.   offload: are layers' inputs kept on the host?
     logits: rows of logits at once, 0 for the loss's own choice.
+    compiled: are layers and loss? Counted for full fine-tuning in bf16 alone, else as if they were not.
     """
 
     parameters: int
@@ -69,6 +73,12 @@ class Load:
     tile: int = 0
     offload: bool = False
     logits: int = 0
+    compiled: bool = False
+
+    @property
+    def fused(self) -> bool:
+        """Is it of the compiled form that is counted here?"""
+        return self.compiled and self.dtype == "bf16" and not self.frozen
 
     @property
     def frozen(self) -> bool:
@@ -107,6 +117,9 @@ def layer_bytes(shape: Shape, load: Load) -> tuple[int, int]:
         adapters = 3 * 2 * d + 2 * q  # inputs of the adapters on query, key, value; on the output
         attention = 2 * 2 * q + 2 * 2 * k  # rotated queries, keys; values; output
         return norms + adapters + attention + wide, (6 if shape.gated else 4) * inner
+    if load.fused:
+        stream = 4 * d + 8 + 3 * 2 * d  # it; its norms' scales; its normed values, attention's product
+        return stream + 2 * 2 * q + 2 * 2 * k + wide, (6 if shape.gated else 4) * inner
     norms = 2 * 8 * d  # the residual stream and its normed values, float32
     casts = (3 + (2 if shape.gated else 1)) * 2 * d  # each matrix product casts its own input
     attention = 2 * 2 * q + 2 * 2 * k
@@ -141,7 +154,8 @@ def parts(shape: Shape, load: Load) -> dict[str, int]:
         whole = rest * tokens + forward * load.tile + 2 * stream
         gradients = max(20 * shape.hidden * tokens, layer_gradients(shape, load) * load.tile) + stream
     final = (2 * load.state_width if load.state_width == 4 else 6) * shape.hidden * tokens
-    loss = LOGIT_BYTES * load.rows_of_logits(shape) * shape.vocab + 2 * stream
+    logit = FUSED_LOGIT_BYTES if load.fused else LOGIT_BYTES
+    loss = logit * load.rows_of_logits(shape) * shape.vocab + 2 * stream
     if not load.frozen:
         loss += 2 * shape.head_weights
     casts = found.pop("16-bit copies of weights")
@@ -256,17 +270,18 @@ def choose(
     memory: int | None,
     recompute: bool | None,
     dtype: Literal["bf16", "float32"] = "bf16",
+    compiled: bool = False,
 ) -> tuple[int, bool]:
     """(rows in memory at once, recompute activations?) for ``rows`` rows of ``length`` tokens on one rank.
 
     config: as transformers reads it.   memory: free bytes of the device, None on a CPU.
-    recompute: what the user said, None for nothing.
+    recompute: what the user said, None for nothing.   compiled: see `Load`.
     The rows divide ``rows``; they are 1 when nothing fits: the attempt then says what is missing.
     """
     if memory is None:
         return divisor(rows, max(1, CPU_TOKENS // length)), bool(recompute)
     shape = shape_from(config)
-    load = Load(parameters=parameters, trained=trained, length=length, dtype=dtype)
+    load = Load(parameters=parameters, trained=trained, length=length, dtype=dtype, compiled=compiled)
     most = divisor(rows, max(1, GPU_TOKENS // length))
     for again in (False, True) if recompute is None else (recompute,):
         for at_once in _divisors(most):

@@ -26,10 +26,6 @@ ATTENTION = [
 ]
 """The fused kernels of torch's scaled_dot_product_attention."""
 
-PAYS_FROM = 1e15
-"""Tokens × parameters from which compiling a training pays. On an H100 it takes some ten seconds, and takes
-a quarter to a third off the 90 of a training of SmolLM2-135M of this size (docs/speed.md)."""
-
 attention_kept_of = functools.partial(create_selective_checkpoint_contexts, ATTENTION)
 """Contexts of a checkpoint that computes all again but attention."""
 

@@ -267,7 +267,6 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     from ..train.engine import Plan
     from ..train.ranks import world
     from ..train.rates import batch_size, peak_rate
-    from ..train.recompute import PAYS_FROM
 
     parameters = count_parameters(path)
     rate, why_rate = (settings.rate, "as asked") if settings.rate else peak_rate(parameters)
@@ -287,10 +286,7 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     console.say(f"  batch {batch} sequences of {length:,} tokens ({why_batch}), {load.rows} at once")
     if world()[1] > 1:
         console.say(f"  {world()[1]} processes: {spread.why}")
-    measured = device == "cuda" and world()[1] == 1 and not load.frozen
-    pays = measured and settings.steps * batch * length * parameters >= PAYS_FROM
-    compile_it = pays and _one_shape(settings) if settings.compile is None else settings.compile
-    console.say(f"  {dtype}{', compiled' if compile_it else ''}{_savings_in_words(load)}")
+    console.say(f"  {dtype}{', compiled' if load.compiled else ''}{_savings_in_words(load)}")
     if settings.repeats:
         console.say(f"  {settings.repeats:g} passages for every 256 tokens come back later in their window")
     if device == "cpu" and dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
@@ -310,7 +306,7 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
         clip=settings.clip,
         log_to=settings.log_to,
         only=settings.only,
-        compile=compile_it,
+        compile=load.compiled,
         recompute=load.recompute,
         attention_kept=load.attention_kept,
         tile=load.tile,
@@ -322,11 +318,20 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     )
 
 
-def _one_shape(settings: Finetune) -> bool:
-    """Are all windows plainly causal and of one length, so that one compiled graph serves them all?"""
+def _compiled(settings: Finetune, parameters: int, tokens: int, device: str, ranks: int) -> bool:
+    """Are the layers compiled? As asked; else on a GPU where it pays and one graph serves all windows.
+
+    One does where they are plainly causal and of one length.
+    """
+    from ..train.forecast import compiles
+
+    if settings.compile is not None:
+        return settings.compile
     short = settings.short_share or settings.short_share_end
     plain = settings.packing == "joined" and settings.attention in (None, "sdpa")
-    return plain and not short and settings.skip_positions is None
+    alike = plain and not short and settings.skip_positions is None
+    pays = compiles(parameters, settings.steps * tokens, lora=settings.lora, ranks=ranks)
+    return device == "cuda" and alike and pays
 
 
 def _room(
@@ -348,7 +353,8 @@ def _room(
     memory = torch.cuda.mem_get_info()[0] if device == "cuda" else None
     trained = parameters // 100 if settings.lora else parameters
     dtype: Literal["bf16", "float32"] = settings.dtype or "bf16"
-    alone = Load(parameters=parameters, trained=trained, length=length, dtype=dtype, recompute=True)
+    compiled = _compiled(settings, parameters, batch * length, device, ranks)
+    alone = Load(parameters, trained, length, dtype=dtype, recompute=True, compiled=compiled)
     shape = shape_from(config)
     spread = choose_spread(
         settings.parallel, shape, alone, ranks=ranks, context=settings.share_window, memory=memory
@@ -370,6 +376,7 @@ def _room(
         rows=batch // shares,
         memory=memory,
         recompute=settings.recompute,
+        compiled=compiled,
     )
     micro = settings.micro_batch or _begun(settings, batch // shares) or micro
     if batch // shares % micro:
