@@ -367,3 +367,13 @@ def test_compiled_layers_give_the_same_values(place, windows, lm):
     compiled._limits["score", 96] = 2
     torch.testing.assert_close(compiled.log_probs(windows, 9), lm.log_probs(windows, 9), atol=1e-4, rtol=0)
     assert torch.equal(compiled.generate(windows, 4), lm.generate(windows, 4))
+
+
+@pytest.mark.slow
+def test_where_nothing_can_be_compiled_the_values_are_the_same(place, windows, lm, monkeypatch):
+    """As on a machine without a C compiler."""
+    torch._dynamo.reset()
+    monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/no/compiler",))
+    compiled = TransformersLM(place, compiled=True)
+    torch.testing.assert_close(compiled.log_probs(windows, 9), lm.log_probs(windows, 9), atol=1e-4, rtol=0)

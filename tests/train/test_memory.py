@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from live_tensors import Live, kept_for_backward
 
+from ropewalk.model.compiling import compiling
 from ropewalk.model.shape import Shape, shape_of
 from ropewalk.train.lora import add_adapter
 from ropewalk.train.loss import LossModel, plain_model
@@ -25,7 +26,7 @@ from ropewalk.train.memory import (
     parts,
     saved,
 )
-from ropewalk.train.recompute import compile_layers, compiling, recompute_layers
+from ropewalk.train.recompute import compile_layers, recompute_layers
 from ropewalk.train.tiles import tile_feed_forward
 
 LENGTH = 509

@@ -9,8 +9,9 @@ from tiny_llama import write_tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ropewalk
+from ropewalk.model.compiling import compiling
 from ropewalk.model.load import load_model
-from ropewalk.train.recompute import ATTENTION, compile_layers, compiling, recompute_layers
+from ropewalk.train.recompute import ATTENTION, compile_layers, recompute_layers
 from ropewalk.verbs.finetune import Finetune, _plan
 
 

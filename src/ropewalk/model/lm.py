@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import UserError
 from . import attention
 from .cache import branched, keeps_all, make_cache
+from .compiling import compiling
 from .decoding import GREEDY, Decoding, answer, keep, shared_start
 from .load import load_config, load_model, load_tokenizer, model_block
 from .plain import PlainDecoder, plain_decoder
@@ -196,7 +197,7 @@ class TransformersLM:
         if self.compiled and self._decoder is None:
             assert self._compiled_layers
         ids = windows.to(self.device)  # all at once, and back at once: between parts the GPU need not wait
-        with contextlib.nullcontext() if self.compiled else self._eagerly():
+        with compiling() if self.compiled else self._eagerly():
             return self._in_parts(ids, "score", lambda part: self._score(part, scored)).cpu()
 
     @cached_property

@@ -17,6 +17,7 @@ from transformers import GenerationConfig, PrinterCallback, TrainerState, Traini
 from .. import console
 from ..errors import UserError
 from ..model.attention import kernel
+from ..model.compiling import compiled, compiling
 from ..model.load import load_model
 from ..model.quiet import quiet
 from ..starving import told
@@ -27,7 +28,7 @@ from .kernels import fastest_alone, fastest_training
 from .lora import add_adapter
 from .loss import LossModel, plain_head, plain_model
 from .ranks import agree, everywhere, require_shared, world
-from .recompute import compile_layers, compiled, compiling, recompute_layers
+from .recompute import compile_layers, recompute_layers
 from .sharding import shard, whole_weights
 from .snapshots import Snapshooter, Snapshots
 from .tiles import tile_feed_forward

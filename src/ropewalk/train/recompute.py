@@ -8,11 +8,8 @@ what would be computed twice.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -61,28 +58,3 @@ def _all(module: Any, *args: Any, **more: Any) -> Any:
 def _all_but_attention(module: Any, *args: Any, **more: Any) -> Any:
     forward = type(module).forward
     return checkpoint(forward, module, *args, use_reentrant=False, context_fn=attention_kept_of, **more)
-
-
-@contextlib.contextmanager
-def compiling() -> Iterator[None]:
-    """Inside, layers that cannot be compiled (no C compiler) run as they are.
-
-    What was compiled before is not looked up by its Python code: that leaves out which attention kernel was
-    asked for.
-    """
-    loud = logging.getLogger("torch._higher_order_ops")  # warns of checkpoints that keep something
-    level = loud.level
-    loud.setLevel(logging.ERROR)
-    try:
-        with (
-            torch._functorch.config.patch(enable_autograd_cache=False),
-            torch._dynamo.config.patch(suppress_errors=True),
-        ):
-            yield
-    finally:
-        loud.setLevel(level)
-
-
-def compiled() -> bool:
-    """Has anything been compiled in this process?"""
-    return torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
