@@ -34,6 +34,7 @@ TOKENS = 65536
 QKN = {"only": ["q_proj", "k_proj", "norm"], "rate": 2.0e-3}
 LAST = {"to": TARGET, "share": 1.0}
 BACK = {"repeats": 1.0}
+RISING = {"short_share": 1.0, "short_share_end": 0.0}
 WAYS: dict[str, list[dict[str, Any]]] = {
     "full": [LAST],
     "skip": [{**LAST, "skip_positions": 8192}],
@@ -44,7 +45,8 @@ WAYS: dict[str, list[dict[str, Any]]] = {
         {"to": TARGET // 2, "share": 0.5, "schedule": "constant"},
         {"to": TARGET, "share": 0.5},
     ],
-    "rising": [{**LAST, "short_share": 1.0, "short_share_end": 0.0}],
+    "rising": [{**LAST, **RISING}],
+    "rising-repeats": [{**LAST, **RISING, **BACK}],
     "skip-then-full": [
         {"to": TARGET, "share": 0.5, "skip_positions": 8192, "schedule": "constant"},
         {"to": TARGET, "share": 0.5},
