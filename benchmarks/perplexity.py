@@ -32,8 +32,7 @@ from ropewalk.data.text import documents
 from ropewalk.evals.texts import Text, window_ids
 from ropewalk.files import write_atomic
 from ropewalk.metrics.windows import windows
-from ropewalk.model import lm as module
-from ropewalk.model.lm import TransformersLM
+from ropewalk.model.lm import GPU_BATCH, TransformersLM
 
 STRIDE = 256
 
@@ -136,17 +135,14 @@ class Way:
     """One way of ours to score the windows.
 
     layers: "eager" transformers' own; "compiled" each of them; "parts" `ropewalk.model.plain`.
-    tokens: at most so many at once.  trim: of the last layer only the scored rows.
+    trim: of the last layer only the scored rows.
     """
 
     layers: str
-    tokens: int = 1 << 17
     trim: bool = True
 
     def __str__(self) -> str:
-        more = [f"{self.tokens >> 10}k at once"] if self.tokens != 1 << 17 else []
-        more += [] if self.trim else ["whole last layer"]
-        return ", ".join([self.layers, *more])
+        return self.layers if self.trim else f"{self.layers}, whole last layer"
 
 
 TOP = (Way("parts"),)
@@ -183,7 +179,6 @@ class Bench:
         """Let the model compute this way."""
         lm = self.lm
         lm.compiled = way.layers != "eager"
-        module.GPU_BATCH = way.tokens
         lm._limits.clear()
         if way.layers == "compiled":
             lm.__dict__["_decoder"] = None
@@ -196,7 +191,7 @@ class Bench:
         lm, rows = self.lm, self.rows[length]
         self.set(way)
         start = time.perf_counter()
-        lm.log_probs(rows[: max(1, way.tokens // length)], STRIDE)
+        lm.log_probs(rows[: max(1, GPU_BATCH // length)], STRIDE)
         row: dict[str, Any] = {"way": str(way), "prepared": time.perf_counter() - start}
         if lm.on_gpu:
             torch.cuda.reset_peak_memory_stats()
@@ -333,7 +328,7 @@ def main() -> None:
                 print(line(rows[-1]), flush=True)
             write(args.out, about, rows)
             if args.profile and way in TOP and bench.lm.on_gpu:
-                batch = bench.rows[length][: max(1, way.tokens // length)]
+                batch = bench.rows[length][: max(1, GPU_BATCH // length)]
                 rows[-1]["kernels_ms_a_window"] = kernels(bench.lm, batch)
     write(args.out, about, rows)
     wrong = [r["way"] for r in rows if abs(r.get("difference", math.nan)) > 1e-3]

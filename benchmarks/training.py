@@ -4,13 +4,12 @@
     python benchmarks/training.py --lora-7b --lora-few 2 --out ...         about three minutes more
     python benchmarks/training.py --toy --out ...                          the whole script, small, on a CPU
 
-The ordinary way: eager, SDPA flash, bf16 autocast over float32 weights, cross-entropy in checkpointed chunks
-of 8,192 rows, AdamW; and the same with the flash kernel, where torch chooses another. "ropewalk":
-`ropewalk.train.engine.train`, the Trainer and all, as `ropewalk finetune` runs it, by itself and with its
-flags. Every way starts from the same weights,
-reads the same tokens and steps over 131,072 of them; losses must agree to 0.5 %. The first step is not timed;
-the others are, with the queue empty before and after; the median is shown. Memory is the most that tensors
-took (not what torch held).
+The ordinary way: eager, the attention kernel that torch chooses, bf16 autocast over float32 weights,
+cross-entropy in checkpointed chunks of 8,192 rows, AdamW; and the same held to the flash kernel. "ropewalk":
+`ropewalk.train.engine.train`, the Trainer and all, as `ropewalk finetune` runs it, with its flags or none.
+Every way starts from the same weights, reads the same tokens and steps over 131,072 of them; losses agree to
+0.5 %. The first step is not timed; the others are, with the queue empty before and after; the median counts.
+Memory is the most that tensors took (not what torch held).
 
 Two floors of a step: operations (ropewalk.train.operations) at the rate of an 8,192 cube product measured
 here, and bytes (weights, gradients and optimizer state once, each layer's input and output once each way)

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from filling import keep_in_step
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reliability.md"
 FIGURES = ROOT / "docs" / "results" / "reliability"
@@ -104,16 +106,5 @@ def filled(text: str) -> str:
     return BLOCK.sub(lambda m: f"{m[1]}{table(m[2])}\n{m[3]}", text)
 
 
-def main() -> int:
-    old = PAGE.read_text(encoding="utf-8")
-    new = filled(old)
-    if "--check" in sys.argv[1:]:
-        if new != old:
-            print("docs/reliability.md is not in step; run python docs/reliability_tables.py")
-        return int(new != old)
-    PAGE.write_text(new, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(keep_in_step(PAGE, filled, "reliability_tables.py"))

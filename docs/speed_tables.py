@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from filling import keep_in_step
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "speed.md"
 RESULTS = ROOT / "docs" / "results"
@@ -31,14 +33,14 @@ def markdown(titles: list[str], rows: list[list[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def conditions(content: dict[str, Any]) -> str:
-    """One line below a table."""
+def conditions(content: dict[str, Any], what: str) -> str:
+    """One line below a table. what: was measured how often."""
     c = content["conditions"]
     rates = (
         f"{c['measured_tflops']:.0f} TFLOP/s and {c['measured_gigabytes_a_second'] / 1e3:.1f} TB/s measured"
     )
     versions = f"torch {c['torch']}, transformers {c['transformers']}"
-    return f"\n\n{c['device']}, {versions}; {rates}; random weights."
+    return f"\n\n{c['device']}, {versions}; {rates}; random weights; {what}."
 
 
 def perplexity() -> str:
@@ -52,12 +54,13 @@ def perplexity() -> str:
             f"{r['of_floor']:.2f}",
             f"{r['memory_gb']:.1f}",
             f"{r['difference']:+.0e}",
+            f"{r['windows']}",
         ]
         for r in sorted(content["rows"], key=lambda r: (r["window"], -r["ms_a_window"]))
         if r["way"] in NAMES
     ]
-    titles = ["window, way", "ms a window", "times as fast", "× floor", "GB", "perplexity off by"]
-    return markdown(titles, rows) + conditions(content)
+    titles = ["window, way", "ms a window", "times as fast", "× floor", "GB", "perplexity off by", "windows"]
+    return markdown(titles, rows) + conditions(content, "the time of all windows over their number")
 
 
 NAMES = {
@@ -85,7 +88,8 @@ def training() -> str:
     ]
     titles = ["window, way", "tokens/s", "times as fast", "× floor", "GB", "of the memory",
               "ms: attention / products / other", "loss off by"]  # fmt: skip
-    return markdown(titles, rows) + conditions(content)
+    steps = content["conditions"]["timed_steps"]
+    return markdown(titles, rows) + conditions(content, f"the median of {steps} steps")
 
 
 def lora() -> str:
@@ -98,7 +102,7 @@ def lora() -> str:
             [f"{r['window']:,}", f"{r['step_s']:.1f}", f"{r['tflops']:.0f}", f"{r['of_floor']:.2f}", parts]
         )
     titles = ["window", "s a step", "TFLOP/s", "× floor", "GB"]
-    return markdown(titles, rows) + conditions(content)
+    return markdown(titles, rows) + conditions(content, "one step")
 
 
 def gpus() -> str:
@@ -113,7 +117,9 @@ def gpus() -> str:
         rows.append([f"{r['gpus']} × H200, {r['name']}", speed, beside[0], peak, beside[1]])
     one = content["rows"][0]["provenance"]
     where = f"{one['device']}, torch {one['torch']}, transformers {one['transformers']}"
-    rest = f"{content['batch']} windows of {content['window']:,} tokens a step, {content['steps']} steps"
+    rest = (
+        f"{content['batch']} windows of {content['window']:,} tokens, the median of {content['steps']} steps"
+    )
     titles = ["GPUs, `--parallel`", "tokens/s", "times as fast", "GB on the fullest", "loss off by at most"]
     return markdown(titles, rows) + f"\n\n{where}; {rest}; random weights in the shape of SmolLM2-135M."
 
@@ -126,16 +132,5 @@ def filled(text: str) -> str:
     return BLOCK.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}", text)
 
 
-def main() -> int:
-    old = PAGE.read_text(encoding="utf-8")
-    new = filled(old)
-    if "--check" in sys.argv[1:]:
-        if new != old:
-            print("docs/speed.md is not in step; run python docs/speed_tables.py")
-        return int(new != old)
-    PAGE.write_text(new, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(keep_in_step(PAGE, filled, "speed_tables.py"))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -102,3 +105,45 @@ def test_the_papers_run_walks_on_a_model_of_its_shape_scaled_down(llama, tmp_pat
     model = result["model"]
     assert (model["factor"], model["window"], model["original_window"]) == (2.0, 4096, 2048)
     assert model["trained"]["rate"] == 2e-5
+
+
+@pytest.fixture
+def gpu_recipes():
+    path = ROOT / "recipes" / "paper" / "gpu.py"
+    spec = importlib.util.spec_from_file_location("gpu_recipes", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_pieces_run_side_by_side_each_on_its_own_gpu_and_are_packed_behind_each(
+    gpu_recipes, tmp_path, monkeypatch
+):
+    """Two wait for each other, so both must run at once; a third takes the GPU that is free first."""
+    code = (
+        "import os, pathlib, sys, time; here = pathlib.Path(sys.argv[1]);"
+        "(here / (sys.argv[2] + os.environ['CUDA_VISIBLE_DEVICES'])).touch();"
+        "[time.sleep(0.01) for _ in range(2000) if len(list(here.glob('?[01]'))) < 2]"
+    )
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    monkeypatch.setattr(
+        gpu_recipes, "command", lambda piece, _: [sys.executable, "-c", code, str(meeting), piece[-1]]
+    )
+    settings = argparse.Namespace(gpus=2, work=tmp_path, out=tmp_path / "out")
+    ends = gpu_recipes.walk_all(["16k:a", "16k:b", "16k:c"], settings, time.monotonic() + 15)
+    assert {piece: end.split()[0] for piece, end in ends.items()} == dict.fromkeys(
+        ("16k:a", "16k:b", "16k:c"), "done"
+    )
+    seen = sorted(path.name for path in meeting.iterdir())
+    assert [name[0] for name in seen] == ["a", "b", "c"] and {seen[0][1], seen[1][1]} == {"0", "1"}
+    assert (tmp_path / "out" / "results.tar.gz").exists()
+
+
+def test_a_piece_past_the_time_is_stopped_and_the_rest_not_begun(gpu_recipes, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        gpu_recipes, "command", lambda *_: [sys.executable, "-c", "import time; time.sleep(60)"]
+    )
+    settings = argparse.Namespace(gpus=1, work=tmp_path, out=tmp_path / "out")
+    ends = gpu_recipes.walk_all(["16k:a", "16k:b"], settings, time.monotonic() + 0.5)
+    assert list(ends) == ["16k:a"] and ends["16k:a"].startswith("stopped")

@@ -25,6 +25,8 @@ import threading
 import time
 from pathlib import Path
 
+from ropewalk.errors import UserError
+
 HERE = Path(__file__).resolve().parent
 RECIPES = {"16k": "smollm2-135m-16k.yaml", "32k": "smollm2-135m-32k.yaml"}
 ARMS = ("original", "pi-{to}", "direct-{to}", "pi-mixed", "pi-plain", "yarn-{to}", "ntk-{to}", "dynamic-{to}")
@@ -190,9 +192,14 @@ def main() -> int:
     pieces = settings.pieces or PIECES
     if unknown := set(pieces) - set(PIECES):
         parser.error(f"no piece {', '.join(sorted(unknown))}; known: {', '.join(PIECES)}")
+    if settings.gpus < 1:
+        parser.error(f"--gpus is {settings.gpus}; at least 1")
     until = time.monotonic() + settings.seconds - MARGIN
     settings.work.mkdir(parents=True, exist_ok=True)
-    settings.model = original(settings)
+    try:
+        settings.model = original(settings)
+    except UserError as error:
+        parser.error(str(error))
     ends = walk_all(pieces, settings, until)
     show(collect(settings.work, settings.out))
     left = [piece for piece in pieces if not ends.get(piece, "").startswith("done")]

@@ -20,7 +20,7 @@ from ropewalk.train.forecast import (
     way,
     ways,
 )
-from ropewalk.train.memory import SAVINGS, Load, host_bytes, least, need
+from ropewalk.train.memory import SAVINGS, Load, host_bytes, least, need, saved
 from ropewalk.verbs.finetune import Finetune, _room
 
 LLAMA = Shape(4096, 32, 11008, 32, 32, 128, 32000, False, 4096)
@@ -92,3 +92,26 @@ def test_finetune_says_so_before_weights_load(tmp_path, monkeypatch):
     assert (tried.rows, tried.recompute, tried.tile, tried.offload) == (1, True, 2048, True)
     easy = _room(settings, path, 10_000, 64, 4, "cuda")[1]
     assert (easy.rows, easy.recompute, easy.tile, easy.offload) == (4, False, 0, False)
+
+
+def test_what_is_kept_of_attention_follows_memory_and_how_windows_are_shared():
+    """Two cards that share a window gather for attention and cannot keep it; `saved` leaves it out."""
+    load = replace(FULL, trained=8_388_608, recompute=True, length=4096)
+    assert saved(LLAMA, load, 80 << 30).attention_kept
+    assert not saved(LLAMA, load, 80 << 30, context=2).attention_kept
+    shared = way(replace(ASKED, cards=8, window=1 << 19, batch=1), lora=True, recompute=True)
+    assert shared.context > 1 and not shared.load.attention_kept
+
+
+@pytest.mark.parametrize(("free", "kept"), [(80, True), (2, False)])
+def test_only_some_weights_never_go_in_tiles_by_themselves(tmp_path, monkeypatch, free, kept):
+    """With --only the sum counts all weights as trained: too high a reason for the slow forms."""
+    import torch
+
+    path = write_tiny_model(tmp_path / "tiny")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free << 30, free << 30))
+    asked = Finetune(
+        model=str(path), out="out", data=("stdlib",), only=("norm",), recompute=True, micro_batch=1
+    )
+    load = _room(asked, path, 10_000, 1 << 19, 1, "cuda")[1]
+    assert (load.attention_kept, load.tile, load.offload) == (kept, 0, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -119,3 +120,17 @@ def test_long_plain_trainings_on_a_gpu_are_compiled_by_themselves(tmp_path, monk
     monkeypatch.setattr(ropewalk.model.weights, "count_parameters", lambda path: 135_000_000)
     asked = Finetune(model=str(path), out="out", data=("stdlib",), **{"steps": 131, "batch": 8, **changes})
     assert _plan(asked, path, 16_384, changes.get("device", "cuda")).compile == compiled
+
+
+@pytest.mark.slow
+def test_a_compiled_training_has_the_losses_of_an_eager_one(tmp_path):
+    """Fifty steps of `finetune`, layers and loss compiled: sums in another order."""
+    model = write_tiny_model(tmp_path / "tiny", attention_dropout=0.0)
+    settings = {"data": ("stdlib",), "steps": 50, "batch": 2, "device": "cpu", "rate": 1e-3}
+    losses = []
+    for compiled in (False, True):
+        out = tmp_path / str(compiled)
+        ropewalk.finetune(model, out, compile=compiled, **settings)
+        losses.append([row["loss"] for row in json.loads((out / "training.json").read_text())["rows"]])
+    assert losses[0][-1] < losses[0][0] - 0.3
+    assert max(abs(one - other) for one, other in zip(*losses, strict=True)) < 1e-5

@@ -110,7 +110,7 @@ def way(question: Question, *, lora: bool, recompute: bool) -> Way:
             break
     assert load is not None
     if recompute:
-        load = saved(q.shape, load, q.card.memory)
+        load = saved(q.shape, load, q.card.memory, context)
     return Way(
         lora=lora,
         recompute=recompute,

@@ -212,12 +212,13 @@ def fits(shape: Shape, load: Load, memory: int) -> bool:
     return need(shape, load) <= room(memory)
 
 
-def saved(shape: Shape, load: Load, memory: int | None) -> Load:
+def saved(shape: Shape, load: Load, memory: int | None, context: int = 1) -> Load:
     """``load``, recomputed, with the first of `SAVINGS` that fits; with the last of them when none does.
 
     memory: free bytes of the device, None on a CPU, whose memory is not asked.
+    context: ranks that hold one window together: what they gather for attention cannot be kept.
     """
-    forms = [replace(load, **saving) for saving in SAVINGS]
+    forms = [replace(load, **saving) for saving in SAVINGS if context == 1 or not saving["attention_kept"]]
     if memory is None:
         return forms[0]
     return next((form for form in forms if fits(shape, form, memory)), forms[-1])

@@ -386,23 +386,26 @@ def _room(
         reason = refusal(shape, load, memory)
         if reason is not None:
             raise UserError(reason)
-    return spread, _with_savings(settings, shape, load, length, memory)
+    return spread, _with_savings(settings, shape, load, spread.context, memory)
 
 
-def _with_savings(settings: Finetune, shape: Shape, load: Load, length: int, memory: int | None) -> Load:
-    """The load with what saves memory, where asked or needed: see `SAVINGS`. length: of a whole window."""
+def _with_savings(settings: Finetune, shape: Shape, load: Load, context: int, memory: int | None) -> Load:
+    """The load with what saves memory, where asked or needed: see `SAVINGS`."""
     import psutil
 
     from ..train.memory import host_bytes, saved
 
     chosen = replace(load, recompute=load.recompute or bool(settings.tile or settings.offload))
     if chosen.recompute:
-        chosen = saved(shape, chosen, None if settings.only else memory)
+        form = saved(
+            shape, chosen, memory, context
+        )  # with --only the sum is too high: no reason for the slow forms
+        chosen = replace(chosen, attention_kept=form.attention_kept) if settings.only else form
     if settings.tile is not None:
         chosen = replace(chosen, tile=settings.tile)
     if settings.offload is not None:
         chosen = replace(chosen, offload=settings.offload)
-    if chosen.tile or chosen.offload or load.length < length:
+    if chosen.tile or chosen.offload:
         chosen = replace(chosen, attention_kept=False)
     wanted, free = host_bytes(shape, chosen), psutil.virtual_memory().available
     if wanted > free:
