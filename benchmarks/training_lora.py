@@ -1,7 +1,7 @@
 """LoRA on a model of Llama-2-7B's shape at very long windows on one card: whole steps, memory by part.
 
 Random bf16 weights made on the card. The parts that make it fit: ropewalk's adapters on q, k, v, o; layers
-computed twice; logits in chunks; the feed-forward part in tiles of the sequence (ropewalk.train.tiles); and,
+computed twice; logits in chunks; feed-forward parts and norms in tiles of the sequence (train/tiles.py); and,
 if asked, the layers' inputs kept in the host's memory.
 """
 
@@ -16,11 +16,11 @@ from training_ways import BETAS, forget, memory, micro_batches, now, text_tokens
 
 from ropewalk.model.attention import kernel
 from ropewalk.model.shape import shape_of
-from ropewalk.train.lora import add_adapter
+from ropewalk.train.lora import add_adapter, without_casts
 from ropewalk.train.loss import LossModel
 from ropewalk.train.operations import operations
 from ropewalk.train.recompute import recompute_layers
-from ropewalk.train.tiles import tile_feed_forward
+from ropewalk.train.tiles import tile_layers
 
 FEW_TOKENS = 524288
 RANK = 8
@@ -76,7 +76,7 @@ def _steps(
     recompute_layers(base, attention_kept=False)
     base.enable_input_require_grads()
     if args.lora_tile:
-        tile_feed_forward(base, args.lora_tile)
+        tile_layers(base, args.lora_tile)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, betas=BETAS, weight_decay=0.0, fused=device != "cpu")
     whole = LossModel(model, own_head=True)
@@ -89,6 +89,7 @@ def _steps(
         start = now(device)
         with contextlib.ExitStack() as inside:
             inside.enter_context(attention(device))
+            inside.enter_context(without_casts(model))
             inside.enter_context(torch.autocast(device.partition(":")[0], dtype=torch.bfloat16))
             if args.lora_offload:  # what the layers keep for the backward pass: their inputs
                 inside.enter_context(torch.autograd.graph.save_on_cpu(pin_memory=device != "cpu"))
@@ -96,7 +97,8 @@ def _steps(
         forward = now(device)
         parts["after forward"] = held(device)
         parts["peak of forward"] = memory(device)["peak_gb"]
-        with attention(device), torch.autocast(device.partition(":")[0], dtype=torch.bfloat16):
+        autocast = torch.autocast(device.partition(":")[0], dtype=torch.bfloat16)
+        with attention(device), without_casts(model), autocast:
             loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         backward = now(device)

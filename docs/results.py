@@ -354,6 +354,7 @@ CHEAPER = (
 CHEAPER_OF = {
     "cheaper": "SmolLM2-135M, 8,192 → 32,768, on a GPU",
     "cheaper-embedded": "The embedded model, 512 → 2,048, one core of a CPU, queries, keys and norms alone",
+    "cheaper-embedded-second": "Four of them again, on another day, the machine faster",
 }
 """Folders of docs/results, and what was compared there."""
 

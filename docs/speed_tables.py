@@ -33,19 +33,19 @@ def markdown(titles: list[str], rows: list[list[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def conditions(content: dict[str, Any], what: str) -> str:
+def conditions(content: dict[str, Any], what: str, weights: str = "random weights") -> str:
     """One line below a table. what: was measured how often."""
     c = content["conditions"]
     rates = (
         f"{c['measured_tflops']:.0f} TFLOP/s and {c['measured_gigabytes_a_second'] / 1e3:.1f} TB/s measured"
     )
     versions = f"torch {c['torch']}, transformers {c['transformers']}"
-    return f"\n\n{c['device']}, {versions}; {rates}; random weights; {what}."
+    return f"\n\n{c['device']}, {versions}; {rates}; {weights}; {what}."
 
 
-def perplexity() -> str:
+def perplexity(file: str = "speed/perplexity-h100.json", weights: str = "random weights") -> str:
     """Milliseconds a window, by way, beside the ordinary one."""
-    content = read("speed/perplexity-h100.json")
+    content = read(file)
     rows = [
         [
             f"{r['window']:,}, {NAMES.get(r['way'], r['way'])}",
@@ -60,7 +60,12 @@ def perplexity() -> str:
         if r["way"] in NAMES
     ]
     titles = ["window, way", "ms a window", "times as fast", "× floor", "GB", "perplexity off by", "windows"]
-    return markdown(titles, rows) + conditions(content, "the time of all windows over their number")
+    return markdown(titles, rows) + conditions(content, "the time of all windows over their number", weights)
+
+
+def smollm2() -> str:
+    """The same with a real model's weights on a book."""
+    return perplexity("speed/perplexity-smollm2-h100.json", "SmolLM2-135M-Instruct on a book")
 
 
 NAMES = {
@@ -70,9 +75,9 @@ NAMES = {
 }
 
 
-def training() -> str:
+def training(file: str = "training/h100.json") -> str:
     """Tokens a second and memory, by way, beside the ordinary one."""
-    content = read("training/h100.json")
+    content = read(file)
     rows = [
         [
             f"{r['window']:,}, {r['way']}",
@@ -90,6 +95,25 @@ def training() -> str:
               "ms: attention / products / other", "loss off by"]  # fmt: skip
     steps = content["conditions"]["timed_steps"]
     return markdown(titles, rows) + conditions(content, f"the median of {steps} steps")
+
+
+def cudnn() -> str:
+    """The same on an earlier day: cuDNN's attention, and compiled layers that kept more."""
+    return training("training/h100-cudnn.json")
+
+
+def fifty() -> str:
+    """The losses of a training's beginning, ours beside the ordinary way's."""
+    content = read("speed/fifty-steps-h100.json")
+    first, ours = (row["losses"] for row in content["rows"])
+    apart = [abs(one - other) for one, other in zip(first, ours, strict=True)]
+    rows = [
+        [f"{step}", f"{first[step]:.4f}", f"{ours[step]:.4f}", f"{max(apart[: step + 1]):.4f}"]
+        for step in range(0, len(first), 10)
+    ]
+    titles = ["step", "loss, ordinary", "ropewalk --compile", "most apart so far, nats"]
+    what = f"steps of {content['conditions']['tokens_a_step']:,} tokens, windows of 16,384"
+    return markdown(titles, rows) + conditions(content, what)
 
 
 def lora() -> str:
@@ -124,7 +148,15 @@ def gpus() -> str:
     return markdown(titles, rows) + f"\n\n{where}; {rest}; random weights in the shape of SmolLM2-135M."
 
 
-TABLES = {"perplexity": perplexity, "training": training, "lora": lora, "gpus": gpus}
+TABLES = {
+    "perplexity": perplexity,
+    "smollm2": smollm2,
+    "training": training,
+    "cudnn": cudnn,
+    "fifty": fifty,
+    "lora": lora,
+    "gpus": gpus,
+}
 
 
 def filled(text: str) -> str:

@@ -43,8 +43,8 @@ def test_a_file_of_the_training_benchmark_is_read_too(benchmark, tmp_path):
     lora |= {"offload": False, "tokens_a_second": 2600.0, "peak_gb": 64.0}
     content = {"conditions": {"device": "NVIDIA H100 80GB HBM3", "tokens_a_step": 131072}}
     slower = {**row, "way": "ordinary, flash kernel"}
-    content["rows"] = [row, {**row, "compiled": True, "peak_gb": 21.0}, slower, lora]
+    content["rows"] = [row, {**row, "compiled": True, "peak_gb": 15.4}, slower, lora]
     (tmp_path / "training.json").write_text(json.dumps(content))
     found = benchmark.lines(tmp_path)
     assert [one.window for one in found] == [32768, 32768, 131072]
-    assert all(abs(one.memory_off) < 0.05 for one in found[:2]) and 60e9 < found[2].planned_peak < 80e9
+    assert all(abs(one.memory_off) < 0.05 for one in found[:2]) and 50e9 < found[2].planned_peak < 70e9

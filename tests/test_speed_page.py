@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ropewalk.model.known import known_config
+from ropewalk.model.shape import shape_of
+from ropewalk.train.memory import SAVINGS, Load, need
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "docs" / "speed_tables.py"
 PAGE = " ".join((ROOT / "docs" / "speed.md").read_text(encoding="utf-8").split())
@@ -22,7 +26,13 @@ def test_the_page_is_in_step_with_the_committed_figures():
 
 
 def test_the_prose_says_what_the_files_say():
-    training = {(r["window"], r["way"]): r for r in rows("training/h100.json")}
+    now = {(r["window"], r["way"]): r for r in rows("training/h100.json")}
+    ratio = now[32768, "ropewalk --compile"]["times_as_fast"]
+    assert f"({ratio:.3f} at 32,768)" in PAGE and ratio > 1.49
+    spent = [now[32768, way]["ms"]["attention"] for way in ("ropewalk --compile", "ordinary")]
+    assert "with {:,.0f} ms a step in attention where cuDNN's takes {:,.0f}".format(*spent) in PAGE
+    assert now[32768, "ropewalk --compile"]["kernel"] == "flash4"
+    training = {(r["window"], r["way"]): r for r in rows("training/h100-cudnn.json")}
     first = training[32768, "ordinary"]
     left = 1000 * first["step_s"] / 1.5
     rest = left - first["ms"]["attention"] - first["ms"]["products"]
@@ -41,3 +51,23 @@ def test_the_prose_says_what_the_files_say():
         "attention takes {:.0f}, by the fastest kernel that torch has for it (453 TFLOP/s), products {:.0f}"
     )
     assert said.format(*parts) + f", all else {rest:.0f};" in PAGE
+
+
+def test_the_sums_for_lora_are_the_plan_s():
+    """Adapters of rank 8 on q, k, v and o: 8,388,608 and 6,815,744 parameters."""
+    said = []
+    for name, trained, cases in (
+        ("llama-2-7b", 8_388_608, [(131072, 2), (131072, 3), (524288, 3)]),
+        ("llama-3-8b", 6_815_744, [(524288, 3)]),
+    ):
+        config = known_config(name)
+        assert config is not None
+        shape = shape_of(config)
+        parameters = shape.layers * (shape.attention_weights + shape.inner_weights) + 2 * shape.head_weights
+        for length, form in cases:
+            load = Load(parameters, trained, length, recompute=True, **SAVINGS[form])
+            said.append(f"{need(shape, load) / 1e9:.1f}")
+    words = (
+        "takes {} GB at 131,072 tokens, or {} with the layers' inputs on the host, and 524,288 tokens {} GB; "
+    )
+    assert (words + "Llama-3-8B {} GB").format(*said) in PAGE, said

@@ -34,6 +34,7 @@ TOKENS = 65536
 QKN = {"only": ["q_proj", "k_proj", "norm"], "rate": 2.0e-3}
 LAST = {"to": TARGET, "share": 1.0}
 BACK = {"repeats": 1.0}
+MORE_BACK = {"repeats": 0.0, "repeats_end": 2.0}
 RISING = {"short_share": 1.0, "short_share_end": 0.0}
 WAYS: dict[str, list[dict[str, Any]]] = {
     "full": [LAST],
@@ -47,6 +48,8 @@ WAYS: dict[str, list[dict[str, Any]]] = {
     ],
     "rising": [{**LAST, **RISING}],
     "rising-repeats": [{**LAST, **RISING, **BACK}],
+    "repeats-rise": [{**LAST, **MORE_BACK}],
+    "both-rise": [{**LAST, **RISING, **MORE_BACK}],
     "skip-then-full": [
         {"to": TARGET, "share": 0.5, "skip_positions": 8192, "schedule": "constant"},
         {"to": TARGET, "share": 0.5},
@@ -202,7 +205,8 @@ def finetune_command(source: Path, place: Path, wanted: dict[str, Any]) -> list[
     words = ["finetune", str(source), str(place)]
     for name, value in wanted.items():
         values = value if isinstance(value, list) else [value]
-        words += ["--" + name.replace("_", "-"), *map(str, values)]
+        flag = "--" + name.replace("_", "-")
+        words += [flag] if value is True else [flag, *map(str, values)]
     return words
 
 

@@ -67,6 +67,16 @@ def test_the_passages_are_the_same_whatever_the_size_of_a_micro_batch():
     assert (alone == pairs).all() and (alone != torch.arange(512).view(8, 64)).any()
 
 
+def test_a_density_of_repeats_that_rises_has_its_mean_in_all_and_most_at_the_end():
+    layout = Layout(repeats=0.0, repeats_end=2.0, micro_batches=8)
+    plain = torch.arange(4096)
+    batches = [make_batch([window(plain.numpy())], layout, n)["input_ids"] for n in range(8)]
+    changed = [int((ids != plain).sum()) for ids in batches]
+    mean = make_batch([window(plain.numpy())], Layout(repeats=1.0), 0)["input_ids"]
+    assert sum(changed) == pytest.approx(8 * int((mean != plain).sum()), rel=0.25)
+    assert changed[0] < 0.2 * changed[7] and changed[3] < changed[7]
+
+
 @given(st.floats(0, 1), st.integers(1, 300))
 def test_the_share_of_short_batches_is_kept_from_the_first_on(share, count):
     assert abs(sum(is_short(n, share) for n in range(count)) - count * share) < 1 + 1e-6

@@ -246,6 +246,8 @@ def test_a_second_process_on_the_same_output_is_refused(tiny_model, texts, tmp_p
         ({"tile": 16, "recompute": False}, "not with --no-recompute"),
         ({"repeats": 4.5}, "repeats is 4.5; passages for every 256 tokens, from 0 to 4"),
         ({"repeats": 0.5, "packing": "apart"}, "exclude each other"),
+        ({"repeats_end": 5.0}, "repeats_end is 5.0; passages for every 256 tokens, from 0 to 4"),
+        ({"repeats_end": 0.5, "packing": "apart"}, "exclude each other"),
         ({"device": "tpu"}, "choose auto, cpu or cuda"),
     ],
 )
@@ -285,7 +287,7 @@ def test_a_directory_that_is_not_ours_is_left_alone(tiny_model, texts, tmp_path)
 @pytest.mark.parametrize(
     "more",
     [
-        {"skip_positions": 16, "batch": 8, "short_share": 0.25},
+        {"skip_positions": 16, "batch": 8, "short_share": 0.25, "repeats_end": 2.0},
         {"packing": "apart", "dtype": "bf16"},
         {"recompute": True, "schedule": "cosine", "short_share": 0.5, "repeats": 0.5},
     ],

@@ -8,14 +8,14 @@ import torch
 from tiny_llama import write_tiny_model
 
 from ropewalk.model.load import load_model
-from ropewalk.train.tiles import tile_feed_forward
+from ropewalk.train.tiles import tile_layers
 
 
 def test_tiles_change_neither_the_states_nor_the_gradients_nor_a_name(tmp_path):
     """Each token's feed-forward part is its own: the sequence can be cut anywhere."""
     whole = load_model(write_tiny_model(tmp_path / "tiny", attention_dropout=0.0)).train()
     tiled = copy.deepcopy(whole)
-    assert tile_feed_forward(tiled, 24) == 2
+    assert tile_layers(tiled, 24) == 2 * 3 + 1
     ids = torch.randint(0, 250, (2, 64), generator=torch.Generator().manual_seed(0))
     found = []
     for model in (whole, tiled):
@@ -33,7 +33,7 @@ def test_only_one_tile_is_kept_for_the_backward_pass(tmp_path):
     model = load_model(write_tiny_model(tmp_path / "tiny")).train()
     kept = []
     for tokens in (64, 16):
-        tile_feed_forward(model, tokens)
+        tile_layers(model, tokens)
         sizes = {}
         hidden = torch.randn(1, 64, 16, requires_grad=True)
 

@@ -52,8 +52,9 @@ def test_the_plan_is_what_finetune_would_choose():
         found = ropewalk.plan("smollm2-135m", to=window)
         memory = found["card"]["mebibytes"] << 20
         sizes = {"parameters": found["parameters"], "trained": found["parameters"], "length": window}
-        micro, recompute = choose(config, **sizes, rows=rows, memory=memory, recompute=None)
         asked = next(one for one in found["ways"] if one["way"] == found["asked"])
+        more = {"rows": rows, "memory": memory, "recompute": None, "compiled": asked["compiled"]}
+        micro, recompute = choose(config, **sizes, **more)
         assert (asked["micro_batch"], asked["recompute"]) == (micro, recompute)
 
 

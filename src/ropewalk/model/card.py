@@ -119,6 +119,16 @@ def _summary(block: dict[str, Any], record: dict[str, Any]) -> str:
     return text
 
 
+def _passages(trained: dict[str, Any]) -> str:
+    """A sentence about the passages that came back in the training's windows, where any did."""
+    if not trained.get("repeats") and not trained.get("repeats_end"):
+        return ""
+    density = f"{trained['repeats']:g}"
+    if "repeats_end" in trained:
+        density += f" (at the end {trained['repeats_end']:g})"
+    return f" For every 256 tokens {density} passages came back later in their window."
+
+
 def _deeds(record: dict[str, Any]) -> list[str]:
     """One line a thing done, in order."""
     block, settings = record["model"], record.get("settings") or {}
@@ -128,11 +138,7 @@ def _deeds(record: dict[str, Any]) -> list[str]:
         earlier = f" after {trained['steps_before']:,} before" if trained.get("steps_before") else ""
         way = "low-rank adapters (merged into the weights)" if trained.get("lora") else "the weights"
         way = "a choice of the weights" if settings.get("only") else way
-        again = (
-            f" For every 256 tokens {trained['repeats']:g} passages came back later in their window."
-            if trained.get("repeats")
-            else ""
-        )
+        again = _passages(trained)
         return [
             f"Started from {source}; the config, and with it the positions, is unchanged.",
             f"Trained {way} on next tokens: {trained['steps']:,} steps{earlier}, "

@@ -280,7 +280,7 @@ def _model(key: str, block: dict[str, Any], label: str) -> Model:
         method=clean(block.get("method") or "").lower(),
         parameters=whole(block.get("parameters")),
         steps=whole(trained.get("steps")),
-        repeats=number(trained.get("repeats")),
+        repeats=number(trained.get("repeats")) or number(trained.get("repeats_end")),
         tokens=whole(trained.get("tokens")),
         block=block,
     )

@@ -17,7 +17,9 @@ TRAINED_WITH: tuple[tuple[str, str, Any], ...] = (
     ("schedule", "--schedule", "constant"),
     ("packing", "--packing", "joined"),
     ("short_share", "--short-share", 0),
+    ("short_share_end", "--short-share-end", None),
     ("repeats", "--repeats", 0),
+    ("repeats_end", "--repeats-end", None),
     ("clip", "--clip", 1),
     ("only", "--only", []),
 )

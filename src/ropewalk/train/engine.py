@@ -25,13 +25,13 @@ from .context import adopt, context_group
 from .feeding import Feeder
 from .keeping import DATA_STATE, Keeper, step_of
 from .kernels import fastest_alone, fastest_training
-from .lora import add_adapter
+from .lora import add_adapter, without_casts
 from .loss import LossModel, plain_head, plain_model
 from .ranks import agree, everywhere, require_shared, world
 from .recompute import compile_layers, recompute_layers
 from .sharding import shard, whole_weights
 from .snapshots import Snapshooter, Snapshots
-from .tiles import tile_feed_forward
+from .tiles import tile_layers
 from .trainer import Watch, WindowTrainer, load_weights, stops_gently
 
 
@@ -45,7 +45,7 @@ class Plan:
     recompute: activations are dropped and computed again in the backward pass.
     attention_kept: with recompute, what attention gives is kept all the same.
     compile: the layers and the loss, by torch.compile.
-    tile: tokens at once in the feed-forward part, 0 for all: see tiles.py.
+    tile: tokens at once in feed-forward parts and norms, 0 for all: see tiles.py.
     offload: with recompute, the layers' inputs wait in the host's memory.
     only: words; parameters whose names hold none of them stay as they are. Empty: all are trained.
     sharded: weights, gradients and optimizer state are spread over all ranks.
@@ -142,7 +142,8 @@ def train(
             _only_our_callbacks(trainer, watch)
             if snapshots is not None:
                 trainer.add_callback(Snapshooter(trainer, snapshots, keeper.partial))
-            with stops_gently(watch), kernel(attention), compiling():
+            bare = without_casts(model) if plan.dtype == "bf16" else contextlib.nullcontext()
+            with stops_gently(watch), kernel(attention), compiling(), bare:
                 if done < plan.steps:
                     _run(trainer, plan, checkpoint)
                 else:  # killed behind the last step: the Trainer would take one more
@@ -183,7 +184,7 @@ def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
         if plan.lora:
             base.enable_input_require_grads()
     if plan.tile:
-        tile_feed_forward(base, plan.tile)
+        tile_layers(base, plan.tile)
     return model
 
 

@@ -35,6 +35,7 @@ class Layout:
     short_share: share of the micro-batches that are cut into windows of ``original`` tokens, L.
     short_share_end: where that share has come, evenly, by the last of ``micro_batches``; None: it stays.
     repeats: passages for every 256 tokens that come back later in the window: see data/repeats.py.
+    repeats_end: where that density has come, evenly, by the last of ``micro_batches``; None: it stays.
     skip_to: L' of skip-position training, 0 without: the row's position ids jump ahead so that its
     ``segments`` pieces span up to L' (PoSE, Zhu et al. 2023, arXiv 2309.10400).
     """
@@ -48,6 +49,7 @@ class Layout:
     short_share_end: float | None = None
     micro_batches: int = 0
     repeats: float = 0.0
+    repeats_end: float | None = None
 
 
 class Feeder:
@@ -137,8 +139,9 @@ def make_batch(windows: list[Window], layout: Layout, number: int) -> dict[str, 
     labels[:, t] is the token after input_ids[:, t]; the last of a row has none (`IGNORED`).
     number: the micro-batch's number from the beginning, from which all its chances are drawn.
     """
-    first = number * len(windows)
-    ids = torch.from_numpy(np.stack([_repeated(w.ids, layout, first + i) for i, w in enumerate(windows)]))
+    first, density = number * len(windows), repeats_at(number, layout)
+    rows = [_repeated(window.ids, layout.seed, first + i, density) for i, window in enumerate(windows)]
+    ids = torch.from_numpy(np.stack(rows))
     short = is_short(number, layout.short_share, layout.short_share_end, layout.micro_batches)
     if short and 0 < layout.original < ids.shape[1] and not layout.skip_to:
         return _short_rows(ids, layout.original)
@@ -147,10 +150,10 @@ def make_batch(windows: list[Window], layout: Layout, number: int) -> dict[str, 
     batch = {"input_ids": ids, "labels": labels}
     if layout.skip_to and not short:
         rng = np.random.default_rng([layout.seed, number])
-        rows = [
+        jumping = [
             skipped_positions(ids.shape[1], layout.skip_to, layout.segments, rng) for _ in range(len(ids))
         ]
-        batch["position_ids"] = torch.from_numpy(np.stack(rows))
+        batch["position_ids"] = torch.from_numpy(np.stack(jumping))
         # Without a mask, transformers takes a jump of the positions for the start of another document.
         batch["attention_mask"] = torch.ones_like(ids)
     elif layout.packing == "apart":
@@ -163,11 +166,24 @@ def make_batch(windows: list[Window], layout: Layout, number: int) -> dict[str, 
     return batch
 
 
-def _repeated(ids: np.ndarray, layout: Layout, number: int) -> np.ndarray:
+def repeats_at(number: int, layout: Layout) -> float:
+    """The density of repeats in micro-batch ``number`` from the beginning.
+
+    >>> rising = Layout(repeats=0.0, repeats_end=2.0, micro_batches=4)
+    >>> [repeats_at(n, rising) for n in range(4)]
+    [0.25, 0.75, 1.25, 1.75]
+    """
+    start, end = layout.repeats, layout.repeats_end
+    if end is None or layout.micro_batches < 1:
+        return start
+    return start + (end - start) * min(1.0, (number + 0.5) / layout.micro_batches)
+
+
+def _repeated(ids: np.ndarray, seed: int, number: int, density: float) -> np.ndarray:
     """Window ``number`` from the beginning, with the passages that are to come back."""
-    if not layout.repeats:
+    if not density:
         return ids
-    return with_repeats(ids, np.random.default_rng([layout.seed, number, REPEATS]), layout.repeats)
+    return with_repeats(ids, np.random.default_rng([seed, number, REPEATS]), density)
 
 
 def is_short(number: int, share: float, end: float | None = None, total: int = 0) -> bool:

@@ -204,7 +204,7 @@ def refusal(shape: Shape, load: Load, memory: int) -> str | None:
     found.append("more GPUs")
     return (
         f"a window of {load.length:,} tokens needs {gb(wanted)} on one device, with one sequence at once, "
-        "activations computed twice, the feed-forward part in tiles and layers' inputs on the host, and "
+        "activations computed twice, feed-forward parts in tiles and layers' inputs on the host, and "
         f"{gb(memory)} are free; what would fit: {', '.join(found)} "
         "(`ropewalk plan` has the sum; --micro-batch 1 tries it all the same)"
     )

@@ -157,6 +157,8 @@ def _identity(job: Job, block: dict[str, Any], data: list[dict[str, Any]]) -> di
     }
     if layout.repeats:
         found["repeats"] = layout.repeats
+    if layout.repeats_end is not None:
+        found["repeats_end"] = layout.repeats_end
     if layout.short_share_end is not None:
         found["short_share_end"] = layout.short_share_end
     if job.keep_at:
@@ -309,9 +311,15 @@ def _block_after(
         "data": [one["name"] for one in data],
         **({"steps_before": earlier} if earlier else {}),
         **({"lora": job.plan.lora} if job.plan.lora else {}),
-        **({"repeats": job.layout.repeats} if job.layout.repeats else {}),
+        **_repeats(job.layout),
     }
     return block
+
+
+def _repeats(layout: Layout) -> dict[str, float]:
+    """What the record of a model says of the passages that came back in its training."""
+    found = {"repeats": layout.repeats} if layout.repeats or layout.repeats_end else {}
+    return found if layout.repeats_end is None else {**found, "repeats_end": layout.repeats_end}
 
 
 def _rows(outcome: Outcome, plan: Plan) -> list[dict[str, Any]]:
@@ -351,6 +359,7 @@ def _log(
         "short_share": layout.short_share,
         "short_share_end": layout.short_share_end,
         "repeats": layout.repeats,
+        "repeats_end": layout.repeats_end,
         "skip_positions_to": layout.skip_to or None,
         "shares": _shares(job.parts),
         "lora": plan.lora,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from pathlib import Path
@@ -79,6 +80,20 @@ def embeddings_and_norms(model: Any) -> list[str]:
             if module is table or "norm" in type(module).__name__.lower()
         }
     )
+
+
+def without_casts(model: Any) -> contextlib.AbstractContextManager[Any]:
+    """Inside, adapters under autocast take their inputs as they are.
+
+    peft turns an adapter's input into the adapter's float32 first, and autocast turns it back into 16 bits:
+    the same numbers, for four bytes a token and width once more in each of q, k, v and o, and three kept
+    copies of one tensor. Not for use without autocast.
+    """
+    if not is_adapted(model):
+        return contextlib.nullcontext()
+    from peft.helpers import disable_input_dtype_casting
+
+    return disable_input_dtype_casting(model)
 
 
 def is_adapted(model: Any) -> bool:

@@ -56,7 +56,8 @@ class Load:
     shards: ranks that weights, gradients and optimizer state are spread over.
     copies: ranks with the same weights, whose gradients are summed.
     attention_kept: with recompute, is attention alone not computed twice?
-    tile: tokens at once in the feed-forward part, 0 for all.   offload: are layers' inputs kept on the host?
+    tile: tokens at once in feed-forward parts and norms, 0 for all.
+    offload: are layers' inputs kept on the host?
     logits: rows of logits at once, 0 for the loss's own choice.
     compiled: are layers and loss? Counted for full fine-tuning in bf16 alone, else as if they were not.
     """
@@ -114,12 +115,12 @@ def layer_bytes(shape: Shape, load: Load) -> tuple[int, int]:
         return norms + attention + wide, 4 * ((3 if shape.gated else 2) + (not load.frozen)) * inner
     if load.frozen:
         norms = 2 * 4 * d  # their inputs, as float32
-        adapters = 3 * 2 * d + 2 * q  # inputs of the adapters on query, key, value; on the output
+        adapters = 2 * d  # the input of those on query, key, value; that of the output's is attention's own
         attention = 2 * 2 * q + 2 * 2 * k  # rotated queries, keys; values; output
         return norms + adapters + attention + wide, (6 if shape.gated else 4) * inner
     if load.fused:
-        stream = 4 * d + 8 + 3 * 2 * d  # it; its norms' scales; its normed values, attention's product
-        return stream + 2 * 2 * q + 2 * 2 * k + wide, (6 if shape.gated else 4) * inner
+        stream = 4 * d + 2 * d  # it; the product behind attention: norms and sums are computed again
+        return stream + 2 * 2 * q + 2 * 2 * k + wide, (4 if shape.gated else 2) * inner
     norms = 2 * 8 * d  # the residual stream and its normed values, float32
     casts = (3 + (2 if shape.gated else 1)) * 2 * d  # each matrix product casts its own input
     attention = 2 * 2 * q + 2 * 2 * k
@@ -138,6 +139,22 @@ def layer_gradients(shape: Shape, load: Load) -> int:
     return branches * width * shape.inner * shape.active + (load.state_width + width) * shape.hidden
 
 
+def tiled_bytes(shape: Shape, load: Load) -> tuple[int, int]:
+    """Bytes of one token in a layer whose norms and feed-forward part go in tiles: (kept, gradients).
+
+    Kept beside the layer's input: the first norm's output as the products take it, rotated queries and keys,
+    values, attention's output, and with trained weights the stream behind attention. Gradients: the most
+    while attention or the feed-forward part goes backward.
+    """
+    d, q, k = shape.hidden, shape.query, shape.key
+    wide = 4 * shape.heads
+    if load.dtype == "float32":
+        return 4 * d + 8 * q + 8 * k + wide, 16 * d + 8 * k
+    if load.frozen:
+        return 2 * d + 4 * q + 4 * k + wide, max(2 * d + 4 * q + 4 * k, 8 * d)
+    return 10 * d + 4 * q + 4 * k + wide, 16 * d + 4 * k
+
+
 def parts(shape: Shape, load: Load) -> dict[str, int]:
     """Bytes by part at the peak of an optimizer step, on one rank.
 
@@ -151,8 +168,9 @@ def parts(shape: Shape, load: Load) -> dict[str, int]:
     stream = load.state_width * shape.hidden * tokens
     gradients = layer_gradients(shape, load) * tokens + stream
     if load.tile and load.tile < load.length:
-        whole = rest * tokens + forward * load.tile + 2 * stream
-        gradients = max(20 * shape.hidden * tokens, layer_gradients(shape, load) * load.tile) + stream
+        rest, under_way = tiled_bytes(shape, load)
+        whole = rest * tokens + forward * load.tile + stream
+        gradients = under_way * tokens + layer_gradients(shape, load) * load.tile
     final = (2 * load.state_width if load.state_width == 4 else 6) * shape.hidden * tokens
     logit = FUSED_LOGIT_BYTES if load.fused else LOGIT_BYTES
     loss = logit * load.rows_of_logits(shape) * shape.vocab + 2 * stream

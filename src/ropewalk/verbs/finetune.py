@@ -51,6 +51,9 @@ class Finetune:
     repeats: float = option(
         0.0, help="passages for every 256 tokens that come back later in the window: asks for every distance"
     )
+    repeats_end: float | None = option(
+        None, help="where that density has come, evenly, by the last step (default: it stays)"
+    )
     skip_positions: int | None = option(
         None, help="train on chunks of so many tokens, positions jumping across the window", parse=tokens
     )
@@ -73,7 +76,8 @@ class Finetune:
     micro_batch: int | None = option(None, help="sequences in memory at once (default by memory)")
     recompute: bool | None = option(None, help="compute activations twice to save memory (default by memory)")
     tile: int | None = option(
-        None, help="tokens at once in the feed-forward part, to save memory (default by memory; 0 for all)"
+        None,
+        help="tokens at once in feed-forward parts and norms (default by memory; 0 for all)",
     )
     offload: bool | None = option(
         None, help="keep the layers' inputs in the host's memory, to save the GPU's (default by memory)"
@@ -152,6 +156,7 @@ def _train(settings: Finetune, device: str) -> dict[str, Any]:
         short_share_end=settings.short_share_end,
         micro_batches=plan.steps * plan.batch // plan.micro,
         repeats=settings.repeats,
+        repeats_end=settings.repeats_end,
     )
     return run(
         Job(
@@ -182,11 +187,13 @@ def _check(settings: Finetune) -> None:
         raise UserError(f"short_share is {settings.short_share}; a share is from 0 to 1")
     if settings.short_share_end is not None and not 0 <= settings.short_share_end <= 1:
         raise UserError(f"short_share_end is {settings.short_share_end}; a share is from 0 to 1")
-    if not 0 <= settings.repeats <= 4:
-        raise UserError(
-            f"repeats is {settings.repeats}; passages for every 256 tokens, from 0 to 4 (1 overwrites 8 %)"
-        )
-    if settings.repeats and settings.packing == "apart":
+    for name in ("repeats", "repeats_end"):
+        density = getattr(settings, name)
+        if density is not None and not 0 <= density <= 4:
+            raise UserError(
+                f"{name} is {density}; passages for every 256 tokens, from 0 to 4 (1 overwrites 8 %)"
+            )
+    if (settings.repeats or settings.repeats_end) and settings.packing == "apart":
         raise UserError(
             "repeats and packing apart exclude each other: a window's passages must see each other"
         )
@@ -287,8 +294,11 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     if world()[1] > 1:
         console.say(f"  {world()[1]} processes: {spread.why}")
     console.say(f"  {dtype}{', compiled' if load.compiled else ''}{_savings_in_words(load)}")
-    if settings.repeats:
-        console.say(f"  {settings.repeats:g} passages for every 256 tokens come back later in their window")
+    if settings.repeats or settings.repeats_end:
+        density = f"{settings.repeats:g}"
+        if settings.repeats_end is not None:
+            density += f" (at the end {settings.repeats_end:g})"
+        console.say(f"  {density} passages for every 256 tokens come back later in their window")
     if device == "cpu" and dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
         console.say("  this CPU computes bf16 without instructions for it: float32 is many times faster")
     return Plan(
@@ -319,17 +329,16 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
 
 
 def _compiled(settings: Finetune, parameters: int, tokens: int, device: str, ranks: int) -> bool:
-    """Are the layers compiled? As asked; else on a GPU where it pays and one graph serves all windows.
+    """Are the layers compiled? As asked; else on a GPU where it pays and few graphs serve all windows.
 
-    One does where they are plainly causal and of one length.
+    One does where they are plainly causal and of one length, two where some are of the original length.
     """
     from ..train.forecast import compiles
 
     if settings.compile is not None:
         return settings.compile
-    short = settings.short_share or settings.short_share_end
     plain = settings.packing == "joined" and settings.attention in (None, "sdpa")
-    alike = plain and not short and settings.skip_positions is None
+    alike = plain and settings.skip_positions is None
     pays = compiles(parameters, settings.steps * tokens, lora=settings.lora, ranks=ranks)
     return device == "cuda" and alike and pays
 
@@ -419,7 +428,7 @@ def _with_savings(settings: Finetune, shape: Shape, load: Load, context: int, me
 def _savings_in_words(load: Load) -> str:
     but = " but for attention" if load.attention_kept else ""
     words = [f"activations computed twice{but}"] if load.recompute else []
-    words += [f"the feed-forward part in tiles of {load.tile:,}"] if load.tile else []
+    words += [f"feed-forward parts and norms in tiles of {load.tile:,}"] if load.tile else []
     words += ["layers' inputs on the host"] if load.offload else []
     return "".join(f", {word}" for word in words)
 
