@@ -246,6 +246,7 @@ def test_a_second_process_on_the_same_output_is_refused(tiny_model, texts, tmp_p
         ({"tile": 16, "recompute": False}, "not with --no-recompute"),
         ({"repeats": 4.5}, "repeats is 4.5; passages for every 256 tokens, from 0 to 4"),
         ({"repeats": 0.5, "packing": "apart"}, "exclude each other"),
+        ({"average": 1.5}, "average is 1.5; a share of the steps is from 0 to 1"),
         ({"repeats_end": 5.0}, "repeats_end is 5.0; passages for every 256 tokens, from 0 to 4"),
         ({"repeats_end": 0.5, "packing": "apart"}, "exclude each other"),
         ({"device": "tpu"}, "choose auto, cpu or cuda"),

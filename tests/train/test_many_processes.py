@@ -98,6 +98,8 @@ def test_a_model_in_parts_stopped_and_resumed_is_that_of_one_process(train, tmp_
         (4, {"parallel": "context", "share_window": 2}),
         (3, {"parallel": "context", "batch": 2}),
         (2, {"parallel": "data", "packing": "apart"}),
+        (2, {"parallel": "data", "average": 0.6}),
+        (2, {"parallel": "fsdp", "average": 0.6}),
         (2, {"parallel": "fsdp", "lora": True, "lora_embeddings": True}),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else str(value),

@@ -139,11 +139,16 @@ def _deeds(record: dict[str, Any]) -> list[str]:
         way = "low-rank adapters (merged into the weights)" if trained.get("lora") else "the weights"
         way = "a choice of the weights" if settings.get("only") else way
         again = _passages(trained)
+        mean = (
+            f" The weights are the mean over the last {trained['average']:.0%} of the steps."
+            if trained.get("average")
+            else ""
+        )
         return [
             f"Started from {source}; the config, and with it the positions, is unchanged.",
             f"Trained {way} on next tokens: {trained['steps']:,} steps{earlier}, "
             f"{trained['tokens']:,} tokens, positions up to {trained['window']:,}, "
-            f"peak learning rate {trained['rate']:g}.{again}",
+            f"peak learning rate {trained['rate']:g}.{mean}{again}",
         ]
     if record["verb"] == "export":
         return _exported(record, source)

@@ -15,6 +15,7 @@ TRAINED_WITH: tuple[tuple[str, str, Any], ...] = (
     ("batch", "--batch", None),
     ("warmup", "--warmup", 20),
     ("schedule", "--schedule", "constant"),
+    ("average", "--average", 0),
     ("packing", "--packing", "joined"),
     ("short_share", "--short-share", 0),
     ("short_share_end", "--short-share-end", None),

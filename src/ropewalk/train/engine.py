@@ -21,6 +21,7 @@ from ..model.compiling import compiled, compiling
 from ..model.load import load_model
 from ..model.quiet import quiet
 from ..starving import told
+from .average import Average
 from .context import adopt, context_group
 from .feeding import Feeder
 from .keeping import DATA_STATE, Keeper, step_of
@@ -50,6 +51,7 @@ class Plan:
     only: words; parameters whose names hold none of them stay as they are. Empty: all are trained.
     sharded: weights, gradients and optimizer state are spread over all ranks.
     context: ranks that hold one window together, 1 for none; only with ``sharded``.
+    average: share of the steps, the last ones, over which the weights' mean is taken; 0 for the last weights.
     """
 
     steps: int
@@ -75,6 +77,7 @@ class Plan:
     only: tuple[str, ...] = ()
     sharded: bool = False
     context: int = 1
+    average: float = 0.0
 
     @property
     def accumulate(self) -> int:
@@ -138,7 +141,8 @@ def train(
         )
         total = plan.steps * plan.step_tokens
         with console.progress("finetune", total, "tokens", done * plan.step_tokens) as shown:
-            watch = Watch(trainer, feeder, keeper, shown, plan.step_tokens)
+            average = _average(model, plan, checkpoint)
+            watch = Watch(trainer, feeder, keeper, shown, plan.step_tokens, average)
             _only_our_callbacks(trainer, watch)
             if snapshots is not None:
                 trainer.add_callback(Snapshooter(trainer, snapshots, keeper.partial))
@@ -162,6 +166,8 @@ def train(
         peak = int(everywhere(0.0, torch.cuda.max_memory_allocated(), "cuda")[1])
     if plan.sharded:
         model = _whole(model, path, plan)
+    if average is not None and model is not None:
+        average.apply(model)
     return Outcome(model, log, feeder.passes(plan.steps), attention, watch.step_seconds, peak)
 
 
@@ -186,6 +192,16 @@ def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
     if plan.tile:
         tile_layers(base, plan.tile)
     return model
+
+
+def _average(model: Any, plan: Plan, checkpoint: Path | None) -> Average | None:
+    """The mean of the weights that is asked for, as far as the checkpoint has it."""
+    if not plan.average:
+        return None
+    found = Average(model, steps=plan.steps, share=plan.average, keep=world()[0] == 0)
+    if checkpoint is not None:
+        found.restore(checkpoint)
+    return found
 
 
 def _spread(model: LossModel, plan: Plan) -> LossModel:

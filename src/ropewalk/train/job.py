@@ -159,6 +159,8 @@ def _identity(job: Job, block: dict[str, Any], data: list[dict[str, Any]]) -> di
         found["repeats"] = layout.repeats
     if layout.repeats_end is not None:
         found["repeats_end"] = layout.repeats_end
+    if plan.average:
+        found["average"] = plan.average
     if layout.short_share_end is not None:
         found["short_share_end"] = layout.short_share_end
     if job.keep_at:
@@ -311,6 +313,7 @@ def _block_after(
         "data": [one["name"] for one in data],
         **({"steps_before": earlier} if earlier else {}),
         **({"lora": job.plan.lora} if job.plan.lora else {}),
+        **({"average": job.plan.average} if job.plan.average else {}),
         **_repeats(job.layout),
     }
     return block
@@ -350,6 +353,7 @@ def _log(
         "peak_rate": plan.rate,
         "warmup": plan.warmup,
         "schedule": plan.schedule,
+        "average": plan.average,
         "clip": plan.clip,
         "steps": plan.steps,
         "batch": plan.batch,

@@ -21,6 +21,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from .. import console
 from ..errors import UserError
+from .average import Average
 from .feeding import Feeder
 from .keeping import Keeper, step_of
 from .lora import is_adapted, load_adapter, save_adapter
@@ -139,12 +140,18 @@ class Watch(TrainerCallback):
     """Between the Trainer's steps: is the loss finite, is a stop asked for, what is shown and kept."""
 
     def __init__(
-        self, trainer: WindowTrainer, feeder: Feeder, keeper: Keeper, shown: console.Progress, tokens: int
+        self,
+        trainer: WindowTrainer,
+        feeder: Feeder,
+        keeper: Keeper,
+        shown: console.Progress,
+        tokens: int,
+        average: Average | None = None,
     ) -> None:
         assert isinstance(trainer.model, LossModel)
         self.weights = [p for p in trainer.model.parameters() if p.requires_grad]
         self.trainer, self.feeder, self.keeper = trainer, feeder, keeper
-        self.shown, self.tokens = shown, tokens
+        self.shown, self.tokens, self.average = shown, tokens, average
         self.asked: signal.Signals | None = None
         self.stop: signal.Signals | None = None
         self.passes = 0
@@ -180,6 +187,8 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.ends.append(time.monotonic())
+        if self.average is not None:
+            self.average.note(state.global_step)
         passes = self.feeder.passes(state.global_step)
         if passes > max(1, self.passes):
             console.say(f"step {state.global_step:,}: pass {passes} over the data begins")
@@ -192,6 +201,8 @@ class Watch(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.trainer.accelerator.wait_for_everyone()
         if state.is_world_process_zero:
+            if self.average is not None:
+                self.average.save(self.keeper.partial / f"checkpoint-{state.global_step}")
             self.keeper.seal(state.global_step, self.feeder.state(state.global_step))
         self.trainer.accelerator.wait_for_everyone()
 

@@ -40,6 +40,9 @@ class Finetune:
     schedule: Literal["constant", "linear", "cosine", "wsd"] = option(
         "constant", help="the rate after the warm-up; wsd: constant, then falling over the last fifth"
     )
+    average: float = option(
+        0.0, help="share of the steps, the last ones, of whose weights the mean is taken (0: none)"
+    )
     window: int | None = option(None, help="tokens in a sequence (default the model's window)", parse=tokens)
     packing: Literal["joined", "apart"] = option(
         "joined", help="documents in one window see each other, or not"
@@ -183,6 +186,8 @@ def _check(settings: Finetune) -> None:
             raise UserError(f"{name} is {value}; at least {limit}")
     if settings.rate is not None and not (0 < settings.rate < 1):
         raise UserError(f"rate is {settings.rate}; a learning rate is above 0 and below 1, such as 5e-4")
+    if not 0 <= settings.average <= 1:
+        raise UserError(f"average is {settings.average}; a share of the steps is from 0 to 1")
     if not 0 <= settings.short_share <= 1:
         raise UserError(f"short_share is {settings.short_share}; a share is from 0 to 1")
     if settings.short_share_end is not None and not 0 <= settings.short_share_end <= 1:
@@ -294,6 +299,8 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     if world()[1] > 1:
         console.say(f"  {world()[1]} processes: {spread.why}")
     console.say(f"  {dtype}{', compiled' if load.compiled else ''}{_savings_in_words(load)}")
+    if settings.average:
+        console.say(f"  the weights' mean over the last {settings.average:.0%} of the steps comes out")
     if settings.repeats or settings.repeats_end:
         density = f"{settings.repeats:g}"
         if settings.repeats_end is not None:
@@ -325,6 +332,7 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
         lora={"rank": settings.lora_rank, "embeddings": settings.lora_embeddings} if settings.lora else None,
         sharded=spread.sharded,
         context=spread.context,
+        average=settings.average,
     )
 
 
