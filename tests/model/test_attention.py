@@ -54,6 +54,21 @@ def test_it_is_taken_where_it_is_fastest_and_right_and_left_out_where_it_fails(f
     assert sdpa.current_flash_attention_impl() is None
 
 
+@pytest.mark.parametrize(("of_flash", "of_four", "right"), [(0.4, 0.5, True), (0.01, 0.5, False)])
+def test_where_every_kernel_differs_much_so_may_another(flash_4, of_flash, of_four, right):
+    """Past a model's window two right kernels differ by more than 5 %; a wrong one differs alone."""
+
+    def run():
+        if sdpa.current_flash_attention_impl() == "FA4":
+            return torch.ones(4) * (1 + of_four)
+        time.sleep(0.005)
+        flash_alone = torch.backends.cuda.flash_sdp_enabled() and not torch.backends.cuda.cudnn_sdp_enabled()
+        return torch.ones(4) * (1 + of_flash * flash_alone)
+
+    name, seconds = attention.fastest(run)
+    assert (name == attention.FLASH_4) == right and (attention.FLASH_4 in seconds) == right
+
+
 def test_without_the_package_it_is_not_tried():
     assert attention.available() == list(attention.KERNELS)
 

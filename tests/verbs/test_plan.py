@@ -101,3 +101,11 @@ def test_json_has_the_same_numbers(capsys):
 def test_what_means_nothing_is_refused(settings, words):
     with pytest.raises(UserError, match=words):
         ropewalk.plan(**settings)
+
+
+def test_half_a_million_tokens_on_one_card_with_adapters_and_the_host_s_memory(capsys):
+    """Arctic Long Sequence Training's mark; the layers' inputs: 32 layers × 4,096 numbers of 2 bytes a token."""
+    found = ropewalk.plan("llama-3-8b", to=524_288, lora=True)
+    assert found["fits"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{32 * 4096 * 2 * 524_288 / 1e9:.1f} GB of the host's memory" in said

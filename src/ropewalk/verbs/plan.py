@@ -151,7 +151,7 @@ def _evaluation(question: Question) -> dict[str, float]:
 
 def _tell(result: dict[str, Any], q: Question, found: list[Way], asked: Way, why: str) -> None:
     from ..train.forecast import gb
-    from ..train.memory import room
+    from ..train.memory import host_bytes, room
 
     original = q.shape.window
     stretch = f", {q.window / original:g} × its {original:,}" if 0 < original < q.window else ""
@@ -183,7 +183,9 @@ def _tell(result: dict[str, Any], q: Question, found: list[Way], asked: Way, why
         f"tokens, passkey {_clock(cost['passkey_s'])}"
     )
     if asked.fits:
-        console.say(f"finetune would do: {asked.name}, {asked.load.rows} at once, {gb(asked.peak)}")
+        host = host_bytes(q.shape, asked.load)
+        beside = f", {gb(host)} of the host's memory" if host else ""
+        console.say(f"finetune would do: {asked.name}, {asked.load.rows} at once, {gb(asked.peak)}{beside}")
     else:
         cure = ", or ".join(result["what_would_fit"]) or "nothing that is known here"
         console.say(f"{asked.name} does not fit ({gb(asked.peak)}); what would: {cure}")
