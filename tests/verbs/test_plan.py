@@ -104,7 +104,7 @@ def test_what_means_nothing_is_refused(settings, words):
 
 
 def test_half_a_million_tokens_on_one_card_with_adapters_and_the_host_s_memory(capsys):
-    """Arctic Long Sequence Training's mark; the layers' inputs: 32 layers × 4,096 numbers of 2 bytes a token."""
+    """The mark of arXiv 2506.13996; the layers' inputs: 32 layers × 4,096 numbers of 2 bytes a token."""
     found = ropewalk.plan("llama-3-8b", to=524_288, lora=True)
     assert found["fits"]
     said = " ".join(capsys.readouterr().out.split())
