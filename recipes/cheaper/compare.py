@@ -87,7 +87,6 @@ def main() -> int:
         "--tokens", type=int, default=TOKENS, help="in an optimizer step, whatever the window"
     )
     parser.add_argument("--to", type=int, default=TARGET, help="another target, for a trial elsewhere")
-    parser.add_argument("--shared-keys", action="store_true", help="ten keys for all distances: 10x faster")
     parser.add_argument("--set", nargs="*", default=[], help="settings of finetune for all ways, NAME=JSON")
     settings = parser.parse_args()
     known = ("original", *WAYS)
@@ -215,7 +214,6 @@ def judge(model: Path, name: str, settings: argparse.Namespace) -> None:
     """Loss by position and passkeys up to the target."""
     texts = settings.test or f"books={settings.data / 'books' / 'test.parquet'}"
     more = ["--target", str(settings.to), "--windows", "120", "--passkey", "--position-loss", texts]
-    more += ["--shared-keys"] if settings.shared_keys else []
     out = ["--out", str(settings.work / "results"), "--name", name]
     ropewalk(["evaluate", str(model), *more, *out], settings)
 
