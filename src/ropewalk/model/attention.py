@@ -20,7 +20,11 @@ KERNELS = {
 """Kernels behind torch's scaled_dot_product_attention. "torch" stands for its own choice among them."""
 
 FLASH_4 = "flash4"
-"""FlashAttention 4 (the package flash-attn-4), which torch lets take the place of its flash kernel."""
+"""FlashAttention 4 (the package flash-attn-4), which torch lets take the place of its flash kernel.
+
+From 4.0.0b20 on its forward gives four values and more where torch 2.11 to 2.13 unpack two: it then fails
+in the trial and is left out. The extra ``flash4`` pins one that works.
+"""
 
 CLOSE = 0.05
 """A kernel is right when its hidden states differ from torch's choice by at most this share of their norm,
