@@ -11,7 +11,7 @@ from typing import Any
 from ropewalk.metrics.intervals import wilson
 from ropewalk.results.record import find_results, read_result
 
-LEFT_OUT = ("reliability", "sampling", "plan", "faults", "speed", "memory")
+LEFT_OUT = ("reliability", "sampling", "plan", "faults", "speed", "memory", "averaging")
 """Folders of docs/results that other pages tell about."""
 METHODS = {"none": "direct", "linear": "PI", "yarn": "YaRN", "ntk": "NTK-aware", "dynamic": "dynamic NTK"}
 

@@ -206,7 +206,10 @@ def finetune_command(source: Path, place: Path, wanted: dict[str, Any]) -> list[
     for name, value in wanted.items():
         values = value if isinstance(value, list) else [value]
         flag = "--" + name.replace("_", "-")
-        words += [flag] if value is True else [flag, *map(str, values)]
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            words += [flag, *map(str, values)]
     return words
 
 

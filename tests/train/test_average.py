@@ -37,7 +37,7 @@ def test_few_points_evenly_over_the_share_the_last_one_among_them(steps, share):
 
 def test_what_comes_out_is_the_mean_and_the_training_is_not_changed(tiny_model, texts, tmp_path):
     train(tiny_model, tmp_path / "plain", texts, keep_at=[5, 6, 7])
-    train(tiny_model, tmp_path / "mean", texts, average=0.5)
+    train(tiny_model, tmp_path / "mean", texts, average=0.5, keep_at=[6])
     points = [weights(tmp_path / name) for name in ("plain-step-5", "plain-step-6", "plain-step-7", "plain")]
     found = weights(tmp_path / "mean")
     for name in found:
@@ -48,6 +48,9 @@ def test_what_comes_out_is_the_mean_and_the_training_is_not_changed(tiny_model, 
     assert record["model"]["trained"]["average"] == 0.5
     card = (tmp_path / "mean" / "README.md").read_text()
     assert "The weights are the mean over the last 50% of the steps" in card
+    on_the_way = tmp_path / "mean-step-6"  # the weights themselves
+    assert all(torch.equal(weights(on_the_way)[name], points[1][name]) for name in found)
+    assert "average" not in read_record(on_the_way)["model"]["trained"]
     assert not list(tmp_path.glob(".*training"))
 
 

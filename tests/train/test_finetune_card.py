@@ -31,7 +31,7 @@ def test_that_passages_came_back_in_training_is_said_wherever_the_model_goes(
 ):
     finetune(str(tiny_model), str(tmp_path / "out"), data=(str(texts),), repeats=0.5, **SMALL)
     assert "0.5 passages for every 256 tokens come back later" in capsys.readouterr().out
-    assert "For every 256 tokens 0.5 passages came back" in (tmp_path / "out" / "README.md").read_text()
+    assert "0.5 passages for every 256 tokens came back" in (tmp_path / "out" / "README.md").read_text()
     log = tmp_path / "out" / "training.json"
     assert read_result(log)["protocol"]["repeats"] == 0.5
     (found,) = collect([(log, read_result(log))]).models
@@ -39,7 +39,7 @@ def test_that_passages_came_back_in_training_is_said_wherever_the_model_goes(
     finetune(str(tiny_model), str(tmp_path / "rise"), data=(str(texts),), repeats_end=1.0, **SMALL)
     assert "0 (at the end 1) passages for every 256 tokens come back later" in capsys.readouterr().out
     text = (tmp_path / "rise" / "README.md").read_text()
-    assert "For every 256 tokens 0 (at the end 1) passages came back" in text
+    assert "0 (at the end 1) passages for every 256 tokens came back" in text
     log = tmp_path / "rise" / "training.json"
     (found,) = collect([(log, read_result(log))]).models
     assert found.story.endswith("passages coming back in its windows")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -10,7 +11,7 @@ from tiny_llama import write_tiny_model
 
 from ropewalk.model.load import load_model, load_state
 from ropewalk.train.keeping import Keeper
-from ropewalk.train.lora import add_adapter, load_adapter, merge, save_adapter
+from ropewalk.train.lora import add_adapter, load_adapter, merge, save_adapter, without_casts
 from ropewalk.train.trainer import Watch
 from ropewalk.verbs.finetune import finetune
 
@@ -38,6 +39,38 @@ def test_only_attention_is_adapted_and_it_begins_as_the_model_itself(tiny_model)
     trained = {name.split(".")[-4] for name, p in model.named_parameters() if p.requires_grad}
     assert trained == {"q_proj", "k_proj", "v_proj", "o_proj"}
     assert torch.equal(logits(model), expected)
+
+
+@pytest.mark.parametrize("embeddings", [True, False], ids=["with-embeddings", "attention-only"])
+def test_inputs_as_they_are_change_no_bit_of_loss_and_gradients(tiny_model, embeddings):
+    """From 16 bits to float32 and back is no change."""
+    found = []
+    for bare in (False, True):
+        torch.manual_seed(0)
+        model = add_adapter(load_model(tiny_model, dtype="bfloat16"), rank=4, embeddings=embeddings)
+        disturb(model)
+        inside = without_casts(model) if bare else contextlib.nullcontext()
+        with inside, torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model.eval()(input_ids=IDS, labels=IDS, use_cache=False).loss
+        loss.backward()
+        found.append([loss, *(p.grad for p in model.parameters() if p.requires_grad)])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(("dtype", "cast"), [("bf16", False), ("float32", True)])
+def test_a_training_in_16_bits_gives_adapters_their_inputs_as_they_are(
+    tiny_model, texts, tmp_path, monkeypatch, dtype, cast
+):
+    seen = set()
+    real = Watch.on_step_end
+
+    def look(self, *args, **more):
+        seen.update(m.cast_input_dtype_enabled for m in self.trainer.model.modules() if hasattr(m, "lora_A"))
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(Watch, "on_step_end", look)
+    finetune(str(tiny_model), str(tmp_path / "out"), data=(str(texts),), dtype=dtype, **SMALL)
+    assert seen == {cast}
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])

@@ -8,7 +8,7 @@ import torch
 from tiny_llama import write_tiny_model
 
 from ropewalk.model.load import load_model
-from ropewalk.train.tiles import tile_layers
+from ropewalk.train.tiles import tile_layers, tiled
 
 
 def test_tiles_change_neither_the_states_nor_the_gradients_nor_a_name(tmp_path):
@@ -26,6 +26,20 @@ def test_tiles_change_neither_the_states_nor_the_gradients_nor_a_name(tmp_path):
     assert [name for name, _ in tiled.named_parameters()] == [name for name, _ in whole.named_parameters()]
     for one, other in zip(whole.parameters(), tiled.parameters()):
         assert torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_what_has_no_sequence_to_cut_or_more_than_one_input_goes_through_whole():
+    """States of (tokens, width) would be cut across their width."""
+    calls = []
+
+    def forward(hidden, gate=None):
+        calls.append(tuple(hidden.shape))
+        return hidden * (1 if gate is None else gate)
+
+    call, gate = tiled(forward, 4), torch.full((1, 8, 2), 3.0)
+    assert torch.equal(call(torch.ones(2, 8)), torch.ones(2, 8)) and calls == [(2, 8)]
+    assert torch.equal(call(torch.ones(1, 8, 2), gate), gate) and calls[1:] == [(1, 8, 2)]
+    assert torch.equal(call(torch.ones(1, 8, 2)), torch.ones(1, 8, 2)) and calls[2:] == 2 * [(1, 4, 2)]
 
 
 def test_only_one_tile_is_kept_for_the_backward_pass(tmp_path):

@@ -119,14 +119,13 @@ def _summary(block: dict[str, Any], record: dict[str, Any]) -> str:
     return text
 
 
-def _passages(trained: dict[str, Any]) -> str:
-    """A sentence about the passages that came back in the training's windows, where any did."""
-    if not trained.get("repeats") and not trained.get("repeats_end"):
-        return ""
-    density = f"{trained['repeats']:g}"
-    if "repeats_end" in trained:
-        density += f" (at the end {trained['repeats_end']:g})"
-    return f" For every 256 tokens {density} passages came back later in their window."
+def passages_in_words(start: float, end: float | None) -> str:
+    """How many passages came back in a training's windows.
+
+    >>> passages_in_words(0.5, 2.0)
+    '0.5 (at the end 2) passages for every 256 tokens'
+    """
+    return f"{start:g}{'' if end is None else f' (at the end {end:g})'} passages for every 256 tokens"
 
 
 def _deeds(record: dict[str, Any]) -> list[str]:
@@ -138,7 +137,8 @@ def _deeds(record: dict[str, Any]) -> list[str]:
         earlier = f" after {trained['steps_before']:,} before" if trained.get("steps_before") else ""
         way = "low-rank adapters (merged into the weights)" if trained.get("lora") else "the weights"
         way = "a choice of the weights" if settings.get("only") else way
-        again = _passages(trained)
+        start, end = trained.get("repeats", 0.0), trained.get("repeats_end")
+        again = f" {passages_in_words(start, end)} came back later in their window." if start or end else ""
         mean = (
             f" The weights are the mean over the last {trained['average']:.0%} of the steps."
             if trained.get("average")

@@ -146,8 +146,7 @@ def train(
             _only_our_callbacks(trainer, watch)
             if snapshots is not None:
                 trainer.add_callback(Snapshooter(trainer, snapshots, keeper.partial))
-            bare = without_casts(model) if plan.dtype == "bf16" else contextlib.nullcontext()
-            with stops_gently(watch), kernel(attention), compiling(), bare:
+            with stops_gently(watch), kernel(attention), compiling(), without_casts(model, plan.dtype):
                 if done < plan.steps:
                     _run(trainer, plan, checkpoint)
                 else:  # killed behind the last step: the Trainer would take one more

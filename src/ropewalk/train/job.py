@@ -313,7 +313,7 @@ def _block_after(
         "data": [one["name"] for one in data],
         **({"steps_before": earlier} if earlier else {}),
         **({"lora": job.plan.lora} if job.plan.lora else {}),
-        **({"average": job.plan.average} if job.plan.average else {}),
+        **({"average": job.plan.average} if job.plan.average and steps == job.plan.steps else {}),
         **_repeats(job.layout),
     }
     return block

@@ -82,14 +82,14 @@ def embeddings_and_norms(model: Any) -> list[str]:
     )
 
 
-def without_casts(model: Any) -> contextlib.AbstractContextManager[Any]:
-    """Inside, adapters under autocast take their inputs as they are.
+def without_casts(model: Any, dtype: str = "bf16") -> contextlib.AbstractContextManager[Any]:
+    """Inside, adapters under autocast to 16 bits take their inputs as they are; of ``dtype`` float32 nothing.
 
     peft turns an adapter's input into the adapter's float32 first, and autocast turns it back into 16 bits:
     the same numbers, for four bytes a token and width once more in each of q, k, v and o, and three kept
     copies of one tensor. Not for use without autocast.
     """
-    if not is_adapted(model):
+    if not is_adapted(model) or dtype != "bf16":
         return contextlib.nullcontext()
     from peft.helpers import disable_input_dtype_casting
 

@@ -42,12 +42,16 @@ def _is_norm(module: nn.Module) -> bool:
     return type(module).__name__.lower().endswith("norm")
 
 
-def tiled(forward: Callable[[Tensor], Tensor], tokens: int) -> Callable[[Tensor], Tensor]:
-    """``forward`` on slices of at most ``tokens`` of a (B, T, D) input along T, joined again."""
+def tiled(forward: Callable[..., Tensor], tokens: int) -> Callable[..., Tensor]:
+    """``forward`` on slices of at most ``tokens`` of a (B, T, D) input along T, joined again.
 
-    def call(hidden: Tensor) -> Tensor:
-        if hidden.shape[1] <= tokens or not torch.is_grad_enabled():
-            return forward(hidden)
+    Whole where there is no T to cut, or another input beside it.
+    """
+
+    def call(hidden: Tensor, *others: Any, **more: Any) -> Tensor:
+        whole = hidden.dim() != 3 or hidden.shape[1] <= tokens or others or more
+        if whole or not torch.is_grad_enabled():
+            return forward(hidden, *others, **more)
         return torch.cat(
             [checkpoint(forward, part, use_reentrant=False) for part in hidden.split(tokens, dim=1)], dim=1
         )

@@ -275,6 +275,7 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     """Decide what the user left open, and say everything with its reason."""
     import torch
 
+    from ..model.card import passages_in_words
     from ..model.weights import count_parameters
     from ..train.engine import Plan
     from ..train.ranks import world
@@ -302,10 +303,8 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     if settings.average:
         console.say(f"  the weights' mean over the last {settings.average:.0%} of the steps comes out")
     if settings.repeats or settings.repeats_end:
-        density = f"{settings.repeats:g}"
-        if settings.repeats_end is not None:
-            density += f" (at the end {settings.repeats_end:g})"
-        console.say(f"  {density} passages for every 256 tokens come back later in their window")
+        passages = passages_in_words(settings.repeats, settings.repeats_end)
+        console.say(f"  {passages} come back later in their window")
     if device == "cpu" and dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
         console.say("  this CPU computes bf16 without instructions for it: float32 is many times faster")
     return Plan(
@@ -414,9 +413,8 @@ def _with_savings(settings: Finetune, shape: Shape, load: Load, context: int, me
 
     chosen = replace(load, recompute=load.recompute or bool(settings.tile or settings.offload))
     if chosen.recompute:
-        form = saved(
-            shape, chosen, memory, context
-        )  # with --only the sum is too high: no reason for the slow forms
+        form = saved(shape, chosen, memory, context)
+        # With --only the sum is too high: no reason for the slow forms.
         chosen = replace(chosen, attention_kept=form.attention_kept) if settings.only else form
     if settings.tile is not None:
         chosen = replace(chosen, tile=settings.tile)
