@@ -160,9 +160,8 @@ def train(
     if plan.compile and done < plan.steps and not compiled():
         console.say("torch.compile failed here: the layers were trained as they are, at their own speed")
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
-    peak = None
-    if plan.device == "cuda":
-        peak = int(everywhere(0.0, torch.cuda.max_memory_allocated(), "cuda")[1])
+    used = torch.cuda.max_memory_allocated() if plan.device == "cuda" else 0
+    peak = int(everywhere(0.0, used, plan.device)[1]) if used else None
     if plan.sharded:
         model = _whole(model, path, plan)
     if average is not None and model is not None:

@@ -275,7 +275,6 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     """Decide what the user left open, and say everything with its reason."""
     import torch
 
-    from ..model.card import passages_in_words
     from ..model.weights import count_parameters
     from ..train.engine import Plan
     from ..train.ranks import world
@@ -300,11 +299,7 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     if world()[1] > 1:
         console.say(f"  {world()[1]} processes: {spread.why}")
     console.say(f"  {dtype}{', compiled' if load.compiled else ''}{_savings_in_words(load)}")
-    if settings.average:
-        console.say(f"  the weights' mean over the last {settings.average:.0%} of the steps comes out")
-    if settings.repeats or settings.repeats_end:
-        passages = passages_in_words(settings.repeats, settings.repeats_end)
-        console.say(f"  {passages} come back later in their window")
+    _say_what_is_ours(settings)
     if device == "cpu" and dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
         console.say("  this CPU computes bf16 without instructions for it: float32 is many times faster")
     return Plan(
@@ -333,6 +328,17 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
         context=spread.context,
         average=settings.average,
     )
+
+
+def _say_what_is_ours(settings: Finetune) -> None:
+    """What the paper's training does not have."""
+    from ..model.card import passages_in_words
+
+    if settings.average:
+        console.say(f"  the weights' mean over the last {settings.average:.0%} of the steps comes out")
+    if settings.repeats or settings.repeats_end:
+        passages = passages_in_words(settings.repeats, settings.repeats_end)
+        console.say(f"  {passages} come back later in their window")
 
 
 def _compiled(settings: Finetune, parameters: int, tokens: int, device: str, ranks: int) -> bool:
