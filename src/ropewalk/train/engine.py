@@ -161,7 +161,7 @@ def train(
         console.say("torch.compile failed here: the layers were trained as they are, at their own speed")
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     used = torch.cuda.max_memory_allocated() if plan.device == "cuda" else 0
-    peak = int(everywhere(0.0, used, plan.device)[1]) if used else None
+    peak = int(everywhere(0.0, used, plan.device)[1]) or None
     if plan.sharded:
         model = _whole(model, path, plan)
     if average is not None and model is not None:
