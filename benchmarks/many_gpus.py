@@ -6,10 +6,10 @@
 Every row is `ropewalk finetune` as a user calls it, in processes of its own, on a text of random words; the
 time of a step is the median that it leaves in its training.json, tokenising included. Without --model, a
 random model in the shape of SmolLM2-135M (30 layers, hidden 576, 9 heads of 64, 3 key-value heads,
-vocabulary 49,152). The long window is tried on a random model of two layers with the widths of Llama 3 8B
-(hidden 4,096, 32 heads, 8 key-value heads, feed-forward 14,336): first on one GPU, which should say that its
-memory does not suffice, then on all, who share the window. Where one GPU can hold it, the next longer
-window is tried.
+vocabulary 49,152). The long window is tried on a random model of one very wide layer (hidden 16,384, 128
+heads, 8 key-value heads): memory grows with window times width, attention's work with its square times width,
+so that width fills a card in the least time. First on one GPU, which should say that its memory does not
+suffice, then on all, who share the window. Where one GPU can hold it, the next longer window is tried.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FULL = Size(
     window=32_768,
     batch=4,
     steps=10,
-    long=(524_288, 786_432),
+    long=(262_144, 393_216),
     shape={
         "vocab_size": 49_152,
         "hidden_size": 576,
@@ -56,11 +56,11 @@ FULL = Size(
         "num_key_value_heads": 3,
     },
     wide={
-        "vocab_size": 49_152,
-        "hidden_size": 4_096,
-        "intermediate_size": 14_336,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 32,
+        "vocab_size": 2_048,
+        "hidden_size": 16_384,
+        "intermediate_size": 16_384,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 128,
         "num_key_value_heads": 8,
     },
 )

@@ -135,18 +135,20 @@ class Way:
     """One way of ours to score the windows.
 
     layers: "eager" transformers' own; "compiled" each of them; "parts" `ropewalk.model.plain`.
-    trim: of the last layer only the scored rows.
+    trim: of the last layer only the scored rows.   fused: gate and product in one kernel (model/gated.py).
     """
 
     layers: str
     trim: bool = True
+    fused: bool = True
 
     def __str__(self) -> str:
-        return self.layers if self.trim else f"{self.layers}, whole last layer"
+        without = ", whole last layer" * (not self.trim) + ", gate by itself" * (not self.fused)
+        return self.layers + without
 
 
 TOP = (Way("parts"),)
-LAST = (Way("parts", trim=False), Way("eager"), Way("compiled"))
+LAST = (Way("parts", fused=False), Way("parts", trim=False), Way("eager"), Way("compiled"))
 
 
 def plan(lengths: list[int], chosen: list[str]) -> list[tuple[int, Way]]:
@@ -163,6 +165,7 @@ class Bench:
         self.args = args
         self.lm = TransformersLM(path, args.device, args.dtype, compiled=False, kernel=args.kernel)
         self.rows, self.first, self.least, self.losses = {}, {}, {}, {}
+        self.fused: Any = None
         rates = self.rates = peak_rates(args.device)
         for length in args.windows:
             count = max(8, args.tokens // length)
@@ -185,6 +188,8 @@ class Bench:
         elif way.layers == "parts":
             assert lm._decoder is not None, "this model's layers are not plain"
             lm._decoder.trim = way.trim
+            self.fused = self.fused or lm._decoder._fused
+            lm._decoder._fused = self.fused if way.fused else None
 
     def measure(self, length: int, way: Way) -> dict[str, Any]:
         """Time one way over all windows; a first batch goes before, unmeasured but for its time."""

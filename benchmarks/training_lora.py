@@ -74,7 +74,6 @@ def _steps(
     parts["adapters"] = held(device) - parts["weights"]
     base = model.get_base_model()
     recompute_layers(base, attention_kept=False)
-    base.enable_input_require_grads()
     if args.lora_tile:
         tile_layers(base, args.lora_tile)
     trained = [p for p in model.parameters() if p.requires_grad]

@@ -72,6 +72,8 @@ NAMES = {
     "ordinary": "ordinary: a window at a time, all logits in float32",
     "compiled": "transformers' layers compiled",
     "parts": "ropewalk",
+    "parts, gate by itself": "ropewalk, product and gate in two kernels",
+    "parts, whole last layer": "ropewalk, every row of the last layer",
 }
 
 
@@ -117,16 +119,30 @@ def fifty() -> str:
 
 
 def lora() -> str:
-    """One optimizer step of LoRA on a 7B shape."""
-    content = read("training/h100-lora-7b.json")
+    """One optimizer step of LoRA on a 7B shape, and on two of its layers at a longer window."""
+    files = [read(f"training/h100-lora-7b{more}.json") for more in ("", "-524288")]
+    rows = []
+    for r in (row for content in files for row in content["rows"] if row["window"] >= 16_384):
+        parts = "; ".join(f"{name} {size:.1f}" for name, size in r["parts_gb"].items())
+        where = f"{r['window']:,}, {r['layers']} layers" + ", inputs on the host" * r["offload"]
+        rows.append([where, f"{r['step_s']:.1f}", f"{r['tflops']:.0f}", f"{r['of_floor']:.2f}", parts])
+    titles = ["window", "s a step", "TFLOP/s", "× floor", "GB"]
+    return markdown(titles, rows) + conditions(files[0], "one step")
+
+
+def gated() -> str:
+    """Gate and product in one kernel or two; the last rows' attention with a mask and without."""
+    content = read("speed/gated-h100.json")
     rows = []
     for r in content["rows"]:
-        parts = "; ".join(f"{name} {size:.1f}" for name, size in r["parts_gb"].items())
-        rows.append(
-            [f"{r['window']:,}", f"{r['step_s']:.1f}", f"{r['tflops']:.0f}", f"{r['of_floor']:.2f}", parts]
-        )
-    titles = ["window", "s a step", "TFLOP/s", "× floor", "GB"]
-    return markdown(titles, rows) + conditions(content, "one step")
+        if "rows" in r:
+            what, speed = f"{r['rows']:,} tokens, {r['way']}", f"{r['tflops']:.0f}"
+        else:
+            what, speed = f"last 256 rows of {r['windows']} × {r['length']:,}, {r['way']}", ""
+        rows.append([what, f"{r['ms']:.3f}", speed, f"{r['error']:.0e}"])
+    titles = ["what", "ms", "TFLOP/s", "off by"]
+    where = f"{content['device']}, torch {content['torch']}"
+    return markdown(titles, rows) + f"\n\n{where}; the median of 30 runs."
 
 
 def gpus() -> str:
@@ -155,6 +171,7 @@ TABLES = {
     "cudnn": cudnn,
     "fifty": fifty,
     "lora": lora,
+    "gated": gated,
     "gpus": gpus,
 }
 

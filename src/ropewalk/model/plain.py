@@ -23,7 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import linear, scaled_dot_product_attention
+
+from .gated import gated_product
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Model types whose layers are written alike, but for biases and norms of q and k."""
@@ -40,7 +43,10 @@ CLOSE = {torch.float32: 1e-4}
 
 
 ANY = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""Kernels that take a dense mask, and any length."""
+"""Kernels that take any length and head size."""
+
+LAST = [SDPBackend.FLASH_ATTENTION, *ANY]
+"""For the last layer's rows: the flash kernel needs no mask where there are fewer rows than keys."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,7 @@ class PlainDecoder:
         self._layers = [_pack(layer) for layer in base.layers]
         wrap: Callable[..., Any] = torch.compile(dynamic=False) if compiled else lambda function: function
         self._norm, self._turned, self._gated = wrap(_norm), wrap(_turned), wrap(_gated)
+        self._fused = gated_product(self._layers[0].gate_up, self._act)
         self.trim = True
 
     def __call__(self, ids: Tensor, scored: int) -> Tensor:
@@ -120,7 +127,7 @@ class PlainDecoder:
             h = self._norm(flat, layer.before, self._eps)
             flat.addmm_(self._attention(h.view(x.shape), layer, cos, sin), layer.out.t())
             h = self._norm(flat, layer.between, self._eps)
-            flat.addmm_(self._gated(linear(h, layer.gate_up), self._act), layer.down.t())
+            flat.addmm_(self._inner(h, layer), layer.down.t())
         rows = slice(length - 1 - scored, length - 1)
         few = x[:, rows].reshape(-1, width)
         if trim:
@@ -130,6 +137,12 @@ class PlainDecoder:
             both = linear(_norm(few, layer.between, self._eps), layer.gate_up)
             few.addmm_(_gated(both, self._act), layer.down.t())
         return _norm(few, self._base.norm.weight, self._eps)
+
+    def _inner(self, h: Tensor, layer: Layer) -> Tensor:
+        """What goes into the last product of the feed-forward part: (n, d) -> (n, inner)."""
+        if self._fused is not None:
+            return self._fused(h, layer.gate_up)
+        return self._gated(linear(h, layer.gate_up), self._act)
 
     def _attention(self, h: Tensor, layer: Layer, cos: Tensor, sin: Tensor) -> Tensor:
         """Causal attention, before its output product: (B, T, d) -> (B·T, heads · head size)."""
@@ -145,9 +158,8 @@ class PlainDecoder:
     def _last_attention(self, h: Tensor, layer: Layer, cos: Tensor, sin: Tensor, rows: slice) -> Tensor:
         """The same for these rows alone, over all keys: (B, T, d) -> (B·rows, heads · head size).
 
-        The query heads that share a key head are taken as more rows of one head, under a dense mask.
+        Row i of ``rows`` sees the keys up to its own place: a causal mask in the lower right corner.
         """
-        batch, length, _ = h.shape
         cut = self._heads * self._size
         biases = (None, None) if layer.bias is None else (layer.bias[:cut], layer.bias[cut:])
         q = linear(h[:, rows], layer.qkv[:cut], biases[0]).unflatten(-1, (-1, self._size))
@@ -156,15 +168,14 @@ class PlainDecoder:
         norms = layer.of_heads or (None, None)
         q = _rotated(q, cos[:, rows], sin[:, rows], norms[0], self._eps)
         k = _rotated(k, cos, sin, norms[1], self._eps)
-        count = q.shape[1]
-        q = q.unflatten(2, (self._kv, self._groups)).permute(0, 2, 3, 1, 4).flatten(2, 3)
-        places = torch.arange(length, device=h.device)
-        mask = (places <= places[rows, None]).repeat(self._groups, 1)
-        with sdpa_kernel(ANY):
+        keys = slice(rows.stop)
+        with sdpa_kernel(LAST):
             out = scaled_dot_product_attention(
-                q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, scale=self._scale
-            )
-        return out.unflatten(2, (self._groups, count)).permute(0, 3, 1, 2, 4).reshape(batch * count, cut)
+                q.transpose(1, 2), k[:, keys].transpose(1, 2), v[:, keys].transpose(1, 2),
+                attn_mask=causal_lower_right(q.shape[1], rows.stop), scale=self._scale,
+                enable_gqa=self._groups > 1,
+            )  # fmt: skip
+        return out.transpose(1, 2).reshape(-1, cut)
 
 
 def _pack(layer: Any) -> Layer:

@@ -182,11 +182,8 @@ def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:
     if checkpoint is not None:
         load_weights(model, checkpoint)
     base = model.get_base_model() if plan.lora else model
-    if plan.recompute:
-        if not plan.compile:  # compiled layers have a way of their own
-            recompute_layers(base, attention_kept=plan.attention_kept)
-        if plan.lora:
-            base.enable_input_require_grads()
+    if plan.recompute and not plan.compile:  # compiled layers have a way of their own
+        recompute_layers(base, attention_kept=plan.attention_kept)
     if plan.tile:
         tile_layers(base, plan.tile)
     return model

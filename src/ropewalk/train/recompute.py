@@ -11,6 +11,7 @@ activations are computed again inside the fused kernels that need them; left to 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import types
 from typing import Any
@@ -50,6 +51,8 @@ def recompute_layers(base: Any, *, attention_kept: bool) -> None:
         base.activation_checkpointing_enable(activation_checkpointing_kwargs=chosen)
     else:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=chosen)
+    with contextlib.suppress(AttributeError):  # a hook that checkpoints of another kind need
+        base.disable_input_require_grads()  # it would keep what frozen embeddings give, and its gradient
 
 
 def compile_layers(base: Any, *, recompute: bool, attention_kept: bool) -> None:
