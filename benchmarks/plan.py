@@ -31,8 +31,6 @@ EARLIER = {"h100-cudnn.json": "--compile"}
 """Files, and what ways in them are called that take less memory since then: their time alone is compared."""
 FEWEST = 16_384
 """Tokens in a window from which on a row is compared: the plan does not know what launching kernels takes."""
-FIRST = "h100-lora-7b-524288.json"
-"""A file whose one step is a training's first, which takes the host's memory too: its time is not marked."""
 MEMORY, TIME = 0.15, 0.25
 """How far the plan may be from what was measured."""
 
@@ -46,7 +44,6 @@ class Line:
     card: str
     peak: float | None
     speed: float | None
-    marked: bool
     planned_peak: float
     planned_speed: float
 
@@ -69,14 +66,14 @@ def lines(folder: Path = RESULTS) -> list[Line]:
         if content.get("measured") == "training":
             found += [_line(run, CARDS[content["card"]]) for run in content["runs"]]
         else:
-            found += _benchmark(content, EARLIER.get(path.name), path.name != FIRST)
+            found += _benchmark(content, EARLIER.get(path.name))
     return found
 
 
-def _benchmark(content: dict[str, Any], earlier: str | None = None, marked: bool = True) -> list[Line]:
+def _benchmark(content: dict[str, Any], earlier: str | None = None) -> list[Line]:
     """The rows of a file of `benchmarks/training.py` that the plan speaks of.
 
-    earlier: a word in the names of those whose memory is another by now.   marked: is their time compared?
+    earlier: a word in the names of those whose memory is another by now.
     """
     device = content["conditions"]["device"].lower()
     card = next((card for name, card in CARDS.items() if name in device), None)
@@ -108,11 +105,11 @@ def _benchmark(content: dict[str, Any], earlier: str | None = None, marked: bool
             "tokens_a_second": row["tokens_a_second"],
             "peak_gb": None if before else row["peak_gb"],
         }
-        found.append(_line(run, card, marked))
+        found.append(_line(run, card))
     return found
 
 
-def _line(run: dict[str, Any], card: Card, marked: bool = True) -> Line:
+def _line(run: dict[str, Any], card: Card) -> Line:
     config = known_config(run["model"])
     assert config is not None, run["model"]
     shape = shape_of({**config, "num_hidden_layers": run.get("layers") or config["num_hidden_layers"]})
@@ -139,7 +136,6 @@ def _line(run: dict[str, Any], card: Card, marked: bool = True) -> Line:
         card=card.name,
         peak=None if run["peak_gb"] is None else run["peak_gb"] * 1e9,
         speed=run["tokens_a_second"],
-        marked=marked,
         planned_peak=need(shape, load),
         planned_speed=tokens / pace(timed, work, card, window=run["window"], tokens=tokens).total,
     )

@@ -124,10 +124,11 @@ def keys_cell(one: Found) -> str:
     """k_max, and how many keys were found; an interval where each place has keys of its own."""
     summary = one.result["summary"]
     text = f"{summary['k_max']:,} ({summary['right']} of {summary['n']}"
+    cut = "" if "filler" in one.result["protocol"] else ", cut"
     if "same" in one.result["protocol"]["keys"]:
-        return text + ", shared keys)"
+        return f"{text}, shared keys{cut})"
     low, high = wilson(summary["right"], summary["n"])
-    return f"{text}, {low:.0%}–{high:.0%})"
+    return f"{text}, {low:.0%}–{high:.0%}{cut})"
 
 
 def factor_of(one: Found) -> float:

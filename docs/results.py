@@ -177,7 +177,8 @@ def _passkeys(found: list[Found]) -> str:
 KEYS = (
     "32 distances × 10 keys, greedy; k_max is the largest distance up to which at least 20 % are found at "
     "every distance. The interval is of the rate over all prompts. *Shared keys*: the same ten at every "
-    "distance, which reads ten times less; no interval, since their errors go together."
+    "distance, which reads ten times less; no interval, since their errors go together. *Cut*: prompts whose "
+    "filler was cut in mid-sentence, before it came in whole sentences ([findings](findings.md))."
 )
 TASKS = {"boolq": "BoolQ", "piqa": "PIQA", "race-middle": "Race-M", "race-high": "Race-H"} | {
     "winogrande": "WinoGrande"

@@ -33,8 +33,7 @@ def test_the_plan_is_within_its_marks_of_what_was_measured(benchmark):
     assert len(found) >= 4
     for one in found:
         assert one.memory_off is None or abs(one.memory_off) <= benchmark.MEMORY, one
-        assert one.time_off is None or not one.marked or abs(one.time_off) <= benchmark.TIME, one
-    assert [one.window for one in found if not one.marked] == [524288]
+        assert one.time_off is None or abs(one.time_off) <= benchmark.TIME, one
 
 
 def test_a_file_of_the_training_benchmark_is_read_too(benchmark, tmp_path):

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropewalk.data.passkey import FILLER, KEY, PREAMBLE, QUESTION, PasskeyPrompts, draw_keys
+from ropewalk.data.filler import FILLER, SENTENCES, Filler
+from ropewalk.data.passkey import KEY, PREAMBLE, QUESTION, PasskeyPrompts, draw_keys
 from ropewalk.errors import UserError
 
 
@@ -60,15 +61,48 @@ def test_the_key_stands_exactly_k_tokens_before_the_end_of_the_answer(codec, bos
         assert (prompt.ids[0] == 0) == (bos is not None)
 
 
-def test_the_text_is_the_papers_with_filler_alone_cut(codec):
+def sentences_of(filler: str) -> list[str]:
+    return [one.strip() for one in re.findall(r"[^.]*\.", filler)]
+
+
+@pytest.mark.parametrize("k", range(1500, 1540, 3))
+def test_the_text_is_the_papers_its_filler_whole_sentences(codec, k):
+    """With two words at once sentences do not come out even: the end of one stands in front."""
     codec.bos = None
     maker = PasskeyPrompts(codec, 4096)
-    text = codec.decode(maker.at_distance(1500, "48123").ids)
+    text = codec.decode(maker.at_distance(k, "48123").ids)
     head, tail = f"{PREAMBLE}\n{KEY.format(key='48123')}\n", f"\n{QUESTION}"
     assert text.startswith(head) and text.endswith(tail)
     filler = text[len(head) : -len(tail)]
-    assert (" ".join([FILLER] * 200)).startswith(filler.rstrip("."))
     assert text.count("48123") == 2 and text.count(QUESTION) == 1
+    if codec.pattern.pattern == CODECS["two words at once"]:
+        return
+    found = sentences_of(filler)
+    assert set(found) == set(SENTENCES) and "".join(filler.split()) == "".join("".join(found).split())
+    assert (
+        filler.startswith(FILLER) and max(found.count(one) for one in SENTENCES) <= found.count(found[0]) + 4
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(CODECS)), st.integers(0, 3000), st.integers(0, 1))
+def test_filler_has_exactly_the_tokens_asked_for_and_longer_ones_begin_alike(name, count, merged):
+    filler = Filler(PieceCodec(CODECS[name]), PREAMBLE, 4096)
+    stretch, longer = filler.exactly(count, merged), filler.exactly(count + 500, merged)
+    assert len(stretch.ids) == count and stretch.shared <= count
+    if longer.shared:
+        assert longer.ids[: stretch.shared] == stretch.ids[: stretch.shared] and longer.shared > count - 400
+
+
+def test_before_key_and_question_a_sentence_has_ended():
+    """What the mid-sentence cuts of before cost is in dev/LOG.md, entry 46."""
+    codec = PieceCodec(CODECS["words, digits alone"])
+    maker = PasskeyPrompts(codec, 4096)
+    for depth in (0.13, 0.25, 0.5, 0.77, 1.0):
+        text = codec.decode(maker.at_depth(4000, depth, "48123").ids)
+        before, behind = text.split(KEY.format(key="48123"))
+        assert sentences_of(before)[-1] in SENTENCES and before.endswith(".\n")
+        assert behind.removesuffix(QUESTION).endswith((".\n", "\n"))
 
 
 def test_no_input_is_longer_than_the_target_less_the_answers_room(codec):

@@ -283,19 +283,19 @@ def test_with_dynamic_scaling_the_order_of_calls_changes_nothing(dynamic, window
 
 
 def test_answers_along_a_row_are_those_of_each_prompt_alone(lm, windows):
-    tail = [5, 9, 200]
-    cuts = [10, 11, 40, 96]
-    along = lm.generate_along(windows, cuts, tail, 6)
-    for i, cut in enumerate(cuts):
+    tails = [[5, 9, 200], [7], [5, 9, 200, 3, 3], [8, 8], [1]]
+    cuts = [10, 11, 11, 40, 96]
+    along = lm.generate_along(windows, cuts, tails, 6)
+    for i, (cut, tail) in enumerate(zip(cuts, tails)):
         prompts = torch.cat([windows[:, :cut], torch.tensor(tail).expand(5, -1)], dim=1)
         assert torch.equal(along[:, i], lm.generate(prompts, 6))
 
 
 def test_where_a_cache_cannot_go_back_each_prompt_is_read_alone(lm, windows, monkeypatch):
-    expected = lm.generate_along(windows, [10, 40], [5], 4)
+    expected = lm.generate_along(windows, [10, 40], [[5], [6, 7]], 4)
     monkeypatch.setitem(lm.__dict__, "_cache_can_go_back", False)
     monkeypatch.setattr(lm, "_along", None)
-    assert torch.equal(lm.generate_along(windows, [10, 40], [5], 4), expected)
+    assert torch.equal(lm.generate_along(windows, [10, 40], [[5], [6, 7]], 4), expected)
 
 
 def test_a_cache_with_room_holds_what_a_growing_one_holds(lm):
@@ -349,8 +349,8 @@ def test_copies_on_several_devices_give_what_one_gives(lm, place, windows):
     assert torch.equal(split.generate(windows, 4, drawn), lm.generate(windows, 4, drawn))
     each = [row[: 20 + 7 * i].tolist() for i, row in enumerate(windows)]
     assert torch.equal(split.generate_each(each, 4, drawn), lm.generate_each(each, 4, drawn))
-    along = split.generate_along(windows, [10, 40], [5], 4)
-    assert torch.equal(along, lm.generate_along(windows, [10, 40], [5], 4))
+    along = split.generate_along(windows, [10, 40], [[5], [6, 7]], 4)
+    assert torch.equal(along, lm.generate_along(windows, [10, 40], [[5], [6, 7]], 4))
 
 
 def test_compiling_is_decided_by_the_amount_of_work(place):

@@ -6,37 +6,27 @@
     The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. …   (× Y)
     What is the pass key? The pass key is
 
-(Mohtashami & Jaggi 2023, used by Chen et al. 2023, section 3.3.) Filler alone is cut to make a prompt fit;
-the tokens of the other lines are those which the tokenizer gives them where they stand, so merges across
-a line's end (".\\n" is one token for many tokenizers) stay whole.
+(Mohtashami & Jaggi 2023, used by Chen et al. 2023, section 3.3.) Filler alone gives way to make a prompt
+fit, in whole sentences (see filler.py); the tokens of the other lines are those which the tokenizer gives
+them where they stand, so merges across a line's end (".\\n" is one token for many tokenizers) stay whole.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from ..errors import UserError
+from .filler import FILLER, Codec, Filler, after, first_with
 
 PREAMBLE = (
     "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. "
     "I will quiz you about the important information there."
 )
-FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 KEY = "The pass key is {key}. Remember it. {key} is the pass key."
 QUESTION = "What is the pass key? The pass key is"
-
-
-class Codec(Protocol):
-    """The part of a language model that turns text to tokens and back."""
-
-    bos: int | None
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
+METHOD = {"filler": "whole sentences"}
+"""Said by every result that uses these prompts; those without it had filler cut in mid-sentence."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +35,13 @@ class Prompt:
 
     ids: tokens, a BOS in front when the model has one.  key: five digits.
     distance: tokens from the key's first digit to the end of prompt and answer room.
+    shared: tokens at its start that a longer prompt with this key at this place begins with too.
     """
 
     ids: list[int]
     key: str
     distance: int
+    shared: int
 
 
 def draw_keys(count: int, seed: int | str) -> list[str]:
@@ -74,29 +66,18 @@ class PasskeyPrompts:
     def __post_init__(self) -> None:
         codec = self.codec
         self._bos = [] if codec.bos is None else [codec.bos]
-        repeats = 2 + self.target // max(1, len(codec.encode(" " + FILLER)) - 1)
-        fill = " ".join([FILLER] * repeats)
-        self._tail = _after(codec, FILLER, "\n" + QUESTION)
-        self.room = max(len(_after(codec, QUESTION, " " + key)) for key in draw_keys(40, "answer room"))
-        opened = codec.encode(PREAMBLE + "\n" + fill)
-        self._opening = opened[: _first_with(codec, opened[:400], PREAMBLE)]
-        self._before = opened[len(self._opening) :]
-        line = KEY.format(key="12345")
-        filled = codec.encode(line + "\n" + fill)
-        self._behind = filled[_first_with(codec, filled[:400], line) :]
+        self._tail, self._merged = after(codec, FILLER, "\n" + QUESTION)
+        self.room = max(len(after(codec, QUESTION, " " + key)[0]) for key in draw_keys(40, "answer room"))
+        self._before = Filler(codec, PREAMBLE, self.target)
+        self._behind = Filler(codec, KEY.format(key="12345"), self.target)
         self._heads: dict[tuple[int, str], tuple[list[int], int]] = {}
-        if "pass key" in codec.decode(self._before + self._behind) or self._tail == []:
+        if "pass key" in codec.decode(self._before.ids + self._behind.ids) or self._tail == []:
             raise self._unfit()
         if self.shortest > self.target:
             raise UserError(
                 f"a passkey prompt needs {self.shortest} tokens with this tokenizer, more than the "
                 f"{self.target} of the target window; test at a longer one"
             )
-
-    @property
-    def tail(self) -> list[int]:
-        """The tokens of the question, at the end of every prompt."""
-        return list(self._tail)
 
     @property
     def shortest(self) -> int:
@@ -136,12 +117,13 @@ class PasskeyPrompts:
     def _build(self, before: int, key: str, length: int) -> Prompt:
         head, first = self._head(before, key)
         middle = max(0, length - len(self._bos) - len(head) - len(self._tail))
-        assert middle <= len(self._behind), f"{middle} tokens of filler in {length}"
-        ids = self._bos + head + self._behind[:middle] + self._tail
+        filler = self._behind.exactly(middle, self._merged)
+        ids = self._bos + head + filler.ids + self._tail
         text = self.codec.decode(ids[-len(self._tail) - min(middle, 8) :])
         if not text.rstrip().endswith(QUESTION):
             raise self._unfit()
-        return Prompt(ids, key, len(ids) + self.room - len(self._bos) - first)
+        start = len(self._bos) + len(head)
+        return Prompt(ids, key, len(ids) + self.room - len(self._bos) - first, start + filler.shared)
 
     def _head(self, before: int, key: str) -> tuple[list[int], int]:
         """Preamble, ``before`` filler tokens and the key's line; and the index of the key's first digit."""
@@ -150,10 +132,10 @@ class PasskeyPrompts:
             if before == 0:
                 ids = codec.encode(PREAMBLE + "\n" + line + "\n" + FILLER)
             else:
-                behind = _after(codec, FILLER, "\n" + line + "\n" + FILLER)
-                ids = self._opening + self._before[:before] + behind
-            stop = _first_with(codec, ids, line)
-            first = _first_with(codec, ids, line[: line.index(key) + 1]) - 1
+                behind, merged = after(codec, FILLER, "\n" + line + "\n" + FILLER)
+                ids = self._before.ahead + self._before.exactly(before, merged).ids + behind
+            stop = first_with(codec, ids, line)
+            first = first_with(codec, ids, line[: line.index(key) + 1]) - 1
             text = codec.decode(ids[:stop])
             if text.count(line) != 1 or PREAMBLE not in text:
                 raise self._unfit()
@@ -165,27 +147,3 @@ class PasskeyPrompts:
             "this tokenizer does not keep the passkey prompt's text (encode, then decode changes it), "
             "so the passkey test cannot be run on this model"
         )
-
-
-def _first_with(codec: Codec, ids: Sequence[int], text: str) -> int:
-    """The least n such that the first n tokens decode to a text that contains ``text``, by bisection."""
-    low, high = 1, len(ids)
-    while low < high:
-        middle = (low + high) // 2
-        if text in codec.decode(ids[:middle]):
-            high = middle
-        else:
-            low = middle + 1
-    return low
-
-
-def _after(codec: Codec, before: str, text: str) -> list[int]:
-    """The tokens of ``text`` where it follows ``before``.
-
-    A token in which the end of ``before`` and the start of ``text`` are merged belongs to them.
-    """
-    whole, alone = codec.encode(before + text), codec.encode(before)
-    same = 0
-    while same < min(len(whole), len(alone)) and whole[same] == alone[same]:
-        same += 1
-    return whole[same:]

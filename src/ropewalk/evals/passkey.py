@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..console import progress, say
-from ..data.passkey import PasskeyPrompts, Prompt, draw_keys
+from ..data.passkey import METHOD, PasskeyPrompts, Prompt, draw_keys
 from ..metrics.intervals import wilson
 from ..metrics.retrieval import PAPER_RATE, first_digits, k_max
 from ..model.lm import LanguageModel
@@ -93,22 +93,24 @@ def _read_along(
         return
     keys = draw_keys(settings.runs, f"{settings.seed}/")
     longest = [maker.at_distance(places[-1][1], key) for key in keys]
-    end = len(maker.tail)
-    if len({len(prompt.ids) for prompt in longest}) > 1:
+    if len({(len(prompt.ids), prompt.shared) for prompt in longest}) > 1:
         return
-    fitting = []
+    most, fitting = longest[0].shared, []
     for cell, k, depth in places:
         prompts = [maker.at_distance(k, key) for key in keys]
-        alike = all(p.ids[:-end] == q.ids[: len(p.ids) - end] for p, q in zip(prompts, longest))
-        if alike and len({len(prompt.ids) for prompt in prompts}) == 1:
-            fitting.append((cell, k, depth, prompts))
-    cuts = sorted({len(prompts[0].ids) - end for *_, prompts in fitting})
+        cut = prompts[0].shared
+        alike = 0 < cut <= most and all(p.ids[:cut] == q.ids[:cut] for p, q in zip(prompts, longest))
+        tails = {(prompt.shared, *prompt.ids[prompt.shared :]) for prompt in prompts}
+        if alike and len(tails) == 1:
+            fitting.append((cut, prompts[0].ids[cut:], cell, k, depth, prompts))
+    if not fitting:
+        return
+    fitting.sort(key=lambda one: one[0])
     say(f"  {len(fitting)} distances read along {settings.runs} prompts of {len(longest[0].ids):,} tokens")
-    rows = torch.tensor([prompt.ids[:-end] for prompt in longest])
-    answers = lm.generate_along(rows, cuts, maker.tail, maker.room)
-    for cell, k, depth, prompts in fitting:
-        said = answers[:, cuts.index(len(prompts[0].ids) - end)]
-        right = _right(lm, prompts, said)
+    rows = torch.tensor([prompt.ids[:most] for prompt in longest])
+    answers = lm.generate_along(rows, [one[0] for one in fitting], [one[1] for one in fitting], maker.room)
+    for number, (_, _, cell, k, depth, prompts) in enumerate(fitting):
+        right = _right(lm, prompts, answers[:, number])
         cells.put(cell, _row(prompts, right, k, depth, settings))
 
 
@@ -212,6 +214,7 @@ def _protocol(lm: LanguageModel, maker: PasskeyPrompts, settings: PasskeySetting
         "decoding": "greedy",
         "scored": "first five digits of the answer",
         "answer_tokens": maker.room,
+        **METHOD,
         "bos": "none" if lm.bos is None else "in front",
         "k_max": f"largest k with at least {PAPER_RATE:.0%} right at every distance up to it",
         "interval": "95 %, Wilson",

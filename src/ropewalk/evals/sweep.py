@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from ..console import progress, say
-from ..data.passkey import PasskeyPrompts, draw_keys
+from ..data.passkey import METHOD, PasskeyPrompts, draw_keys
 from ..data.text import describe
 from ..errors import UserError
 from ..metrics.intervals import document_interval, wilson
@@ -165,6 +165,7 @@ def run(lm: SwappableModel, settings: SweepSettings, cells: Cells, config: dict[
             "bos": "none" if lm.bos is None else "in front of every window",
             "passkey": f"{settings.keys} keys a length, the key directly behind the preamble, greedy",
             "rank": "by perplexity over all positions",
+            **METHOD,
             "interval": "95 %, documents drawn anew (perplexity), Wilson (passkey)",
         },
         "data": data(settings),

@@ -58,10 +58,11 @@ def gated(
     count, inner = len(h), gate_up.shape[0] // 2
     out = torch.empty((count, inner), dtype=h.dtype, device=h.device)
     rows, columns, depth = tile
-    gated_tiles[(-(-count // rows) * -(-inner // columns),)](
-        TensorDescriptor.from_tensor(h, [rows, depth]),
-        TensorDescriptor.from_tensor(gate_up, [columns, depth]),
-        TensorDescriptor.from_tensor(out, [rows, columns]),
-        inner, h.shape[1], rows, columns, depth, num_stages=stages, num_warps=warps,
-    )  # fmt: skip
+    with torch.cuda.device_of(h):  # Triton launches on the current device
+        gated_tiles[(-(-count // rows) * -(-inner // columns),)](
+            TensorDescriptor.from_tensor(h, [rows, depth]),
+            TensorDescriptor.from_tensor(gate_up, [columns, depth]),
+            TensorDescriptor.from_tensor(out, [rows, columns]),
+            inner, h.shape[1], rows, columns, depth, num_stages=stages, num_warps=warps,
+        )  # fmt: skip
     return out

@@ -267,20 +267,22 @@ class TransformersLM:
                 yield i, self._in_parts(groups[i], "generate", self._after(cache, at, new_tokens))
 
     def generate_along(
-        self, rows: Tensor, cuts: Sequence[int], tail: Sequence[int], new_tokens: int
+        self, rows: Tensor, cuts: Sequence[int], tails: Sequence[Sequence[int]], new_tokens: int
     ) -> Tensor:
-        """Greedy answers after the first c tokens of each row and ``tail``, for every c of ``cuts``.
+        """Greedy answers after the first c tokens of each row and a tail, for every c of ``cuts``.
 
-        rows: (B, T).  cuts: increasing, 1 … T.  Returns (B, cuts, new_tokens), the same tokens as
-        `generate` gives for each of them; but what they share at their start is computed once.
+        rows: (B, T).  cuts: not decreasing, 1 … T.  tails: one for each cut, at least a token.
+        Returns (B, cuts, new_tokens), the same tokens as `generate` gives for each of them; but what they
+        share at their start is computed once.
         """
         assert list(cuts) == sorted(cuts) and cuts[0] >= 1 and cuts[-1] <= rows.shape[1]
+        assert len(tails) == len(cuts) and all(tails)
         if not self._cache_can_go_back:
-            end = torch.tensor(list(tail))
-            pieces = [torch.cat([rows[:, :cut], end.expand(len(rows), -1)], dim=1) for cut in cuts]
+            ends = [torch.tensor(list(tail)).expand(len(rows), -1) for tail in tails]
+            pieces = [torch.cat([rows[:, :cut], end], dim=1) for cut, end in zip(cuts, ends)]
             return torch.stack([self.generate(piece, new_tokens) for piece in pieces], dim=1)
         with self._eagerly():
-            return self._in_parts(rows, "generate", lambda part: self._along(part, cuts, tail, new_tokens))
+            return self._in_parts(rows, "generate", lambda part: self._along(part, cuts, tails, new_tokens))
 
     @torch.inference_mode()
     def _score(self, ids: Tensor, scored: int) -> Tensor:
@@ -357,16 +359,18 @@ class TransformersLM:
         return compute
 
     @torch.inference_mode()
-    def _along(self, rows: Tensor, cuts: Sequence[int], tail: Sequence[int], new_tokens: int) -> Tensor:
-        question = torch.tensor(tail, device=self.device).expand(len(rows), -1)
+    def _along(
+        self, rows: Tensor, cuts: Sequence[int], tails: Sequence[Sequence[int]], new_tokens: int
+    ) -> Tensor:
         none = GREEDY.uniforms(len(rows), new_tokens)
-        cache = make_cache(self._text_config, cuts[-1] + len(tail) + new_tokens)
+        cache = make_cache(self._text_config, cuts[-1] + max(map(len, tails)) + new_tokens)
         answers, at = [], 0
-        for cut in cuts:
+        for cut, tail in zip(cuts, tails):
             self._read(rows[:, at:cut], cache)
             at = max(at, cut)
+            end = torch.tensor(tail, device=self.device).expand(len(rows), -1)
             reading = contextlib.nullcontext()
-            answers.append(answer(self.model, question, cache, new_tokens, GREEDY, none, reading).cpu())
+            answers.append(answer(self.model, end, cache, new_tokens, GREEDY, none, reading).cpu())
             cache.crop(-(len(tail) + new_tokens - 1))
         return torch.stack(answers, dim=1)
 

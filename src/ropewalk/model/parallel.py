@@ -92,10 +92,10 @@ class SplitLM:
         return self._split(torch.arange(len(prompts)), answers)
 
     def generate_along(
-        self, rows: Tensor, cuts: Sequence[int], tail: Sequence[int], new_tokens: int
+        self, rows: Tensor, cuts: Sequence[int], tails: Sequence[Sequence[int]], new_tokens: int
     ) -> Tensor:
         """See `TransformersLM.generate_along`."""
-        return self._split(rows, lambda copy, part: copy.generate_along(part, cuts, tail, new_tokens))
+        return self._split(rows, lambda copy, part: copy.generate_along(part, cuts, tails, new_tokens))
 
     def _split(self, rows: Tensor, compute: Callable[..., Tensor], *beside: Tensor) -> Tensor:
         """Every copy computes its rows; ``beside``: tensors of which it gets the same rows."""

@@ -238,6 +238,8 @@ def _one(
         "data": data,
         "versions": versions,
     }
+    if hasattr(work.module, "METHOD"):  # what code has changed that gave other results before
+        inputs["method"] = work.module.METHOD
     mark = fingerprint(inputs)
     try:
         there = read_result(path) if path.exists() else None

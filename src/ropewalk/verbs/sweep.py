@@ -86,6 +86,7 @@ def sweep(settings: Sweep) -> dict[str, Any]:
         "model": block,
         "settings": dataclasses.asdict(chosen),
         "data": work.data(chosen),
+        "method": work.METHOD,
         "versions": {key: value for key, value in versions.items() if key != "commit"},
     }
     with locked(file):
