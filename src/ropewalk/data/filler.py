@@ -3,7 +3,7 @@
 The paper repeats five sentences as a whole. To be exact in tokens, something must give: text cut in
 mid-sentence before the question ("Here we\\nWhat is the pass key?") is not the paper's, and models that
 were fine-tuned on prose answer it with more prose, at some cuts never with the key and at the next always
-(dev/LOG.md, entry 46). So the repeats end a little early, and sentences fill the rest:
+(dev/LOG.md, entries 46 and 48). So the repeats end a little early, and sentences fill the rest:
 
     The grass is green. … back again. The grass is green. … back again. Here we go. There and back again.
     |<---------------------- whole repeats --------------------------->|<------- to be exact -------->|
