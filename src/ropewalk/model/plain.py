@@ -9,7 +9,8 @@ products and attention read and write:
     here                             norm 2,304  rotation 3,072          norm 2,304  gate 9,216
 
 because the products after attention and feed-forward add to the residual stream themselves; and q, k, v are
-one product, gate and up another, which read their input once instead of three times and twice.
+one product, gate and up another, which read their input once instead of three times and twice. On Hopper
+cards the gate is inside its product too, and its 9,216 bytes fall away (gated.py).
 
 Nothing is inexact: the same sums in another order, some with one rounding where there were two.
 """
