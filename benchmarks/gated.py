@@ -3,7 +3,7 @@
     python benchmarks/gated.py --out benchmarks/gated
 
 Two kernels: cuBLAS's product and the gate as torch.compile writes it, as scoring does without ours. Ours in
-several tilings. Inputs drawn anew; the error is that against float32 arithmetic on the same inputs, as a
+several tilings. Inputs drawn anew; the error is that against float64 arithmetic on the same inputs, as a
 share of the norm. Times are medians of 30 runs between CUDA events, behind 5 unmeasured ones. And the
 attention of a window's last 256 rows, under a dense mask and under a causal one (plain.PlainDecoder).
 """
@@ -20,14 +20,15 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import linear, scaled_dot_product_attention, silu
+from triton.errors import TritonError
 
 from ropewalk.model.gated import STAGES, TILE, WARPS, gated
 
 TILINGS = (
     (TILE, STAGES, WARPS),
+    ((128, 128, 64), 3, 8),
     ((128, 128, 64), 4, 8),
     ((128, 128, 32), 4, 8),
-    ((128, 64, 64), 3, 4),
     ((128, 64, 64), 4, 4),
     ((128, 64, 64), 3, 8),
     ((64, 128, 64), 3, 4),
@@ -72,7 +73,7 @@ def gate_rows(rows: int, width: int, inner: int) -> list[dict]:
         try:
             error = float((run()[some].double() - expected).norm() / expected.norm())
             ms = median_ms(run)
-        except Exception as reason:
+        except (RuntimeError, TritonError) as reason:  # a tiling that the card has no room for
             print(f"{name}: {type(reason).__name__}: {str(reason)[:200]}", flush=True)
             continue
         tflops = 4 * rows * width * inner / ms / 1e9

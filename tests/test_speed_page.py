@@ -43,6 +43,21 @@ def test_the_prose_says_what_the_files_say():
     scored = {(r["window"], r["way"]): r for r in rows("speed/perplexity-h100.json")}
     assert scored[8192, "parts"]["times_as_fast"] >= 3 and scored[32768, "parts"]["times_as_fast"] >= 1.6
     assert all(abs(r["difference"]) < 1e-3 for r in scored.values())
+    before = {
+        way: {(r["window"], r["way"]): r for r in rows(f"speed/perplexity-h100-{way}.json")}
+        for way in ("cudnn", "flash4")
+    }
+    real = {(r["window"], r["way"]): r for r in rows("speed/perplexity-smollm2-h100.json")}
+    waits = [one[8192, "ordinary"]["ms_a_window"] for one in (scored, real, *before.values())]
+    assert f"between {min(waits):.1f} and {max(waits):.1f} ms a window" in PAGE
+    assert f"ours is {min(waits) / scored[8192, 'parts']['ms_a_window']:.2f} times as fast" in PAGE
+    assert f"it was {before['cudnn'][32768, 'parts']['ms_a_window']:.1f} ms" in PAGE
+    for window, words in (
+        (32768, "without them {:.1f} and {:.3f} times"),
+        (8192, "at 8,192 {:.1f} and {:.2f}"),
+    ):
+        old = before["flash4"][window, "parts"]
+        assert words.format(old["ms_a_window"], old["times_as_fast"]) in PAGE, window
     row, parts = scored[32768, "parts"], [0.0, 0.0]
     for name, ms in row["kernels_ms_a_window"].items():
         parts[0] += ms if "FlashAttention" in name else 0.0
