@@ -21,6 +21,7 @@ LEVELS = {
     **dict.fromkeys(("train", "evals"), 3),
     "verbs": 4,
     "cli": 5,
+    "__main__": 6,
 }
 CALLS_VERBS = {"run", "demo"}
 """`run` calls the verbs as a user would; `demo` is `run` on the packaged recipe."""
@@ -104,9 +105,7 @@ def test_help_answers_within_three_tenths_of_a_second_of_processor_time():
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         started = time.monotonic()
-        subprocess.run(
-            [sys.executable, "-m", "ropewalk.cli", "extend", "-h"], capture_output=True, check=True
-        )
+        subprocess.run([sys.executable, "-m", "ropewalk", "extend", "-h"], capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         best = min(best, spent, time.monotonic() - started)

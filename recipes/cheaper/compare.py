@@ -243,7 +243,7 @@ def device_name() -> str:
 
 def ropewalk(words: list[str], settings: argparse.Namespace) -> None:
     """A ropewalk command, to its end. Raises OverError when this call's time is over first."""
-    child = subprocess.Popen([sys.executable, "-m", "ropewalk.cli", *words])
+    child = subprocess.Popen([sys.executable, "-m", "ropewalk", *words])
     try:
         code = child.wait(max(1.0, settings.until - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -261,7 +261,7 @@ def watch(words: list[str], settings: argparse.Namespace, saw: Any, stop_at: int
     """
     here, there = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-m", "ropewalk.cli", *words], stdout=there, stderr=subprocess.STDOUT
+        [sys.executable, "-m", "ropewalk", *words], stdout=there, stderr=subprocess.STDOUT
     )
     os.close(there)
     over, last, text = False, 0, ""

@@ -10,4 +10,4 @@ HOSTS=${2:?number of machines}
 
 torchrun --nnodes "$HOSTS" --nproc-per-node gpu \
   --rdzv-backend c10d --rdzv-endpoint "$FIRST:29400" --rdzv-id ropewalk \
-  -m ropewalk.cli finetune "${MODEL:-longer}" "${OUT:-tuned}" --data "${DATA:-books}" --parallel fsdp
+  -m ropewalk finetune "${MODEL:-longer}" "${OUT:-tuned}" --data "${DATA:-books}" --parallel fsdp

@@ -40,7 +40,7 @@ MARGIN = 45
 
 def command(piece: str, settings: argparse.Namespace) -> list[str]:
     """The ropewalk command of one piece."""
-    ropewalk = [sys.executable, "-m", "ropewalk.cli"]
+    ropewalk = [sys.executable, "-m", "ropewalk"]
     if piece == "sweep-32k":
         texts = str(settings.data / "books" / "test.parquet")
         out = str(settings.work / piece / "results")

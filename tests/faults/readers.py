@@ -311,16 +311,16 @@ def _edited_gguf(chooser: Chooser) -> bytes:
 
 def read_gguf(data: bytes) -> None:
     """A GGUF file's header: is it whole, its keys, the scaling it asks for; seldom its whole config."""
-    from ropewalk.model.gguf_in import gguf_config, metadata, open_gguf, rope_scaling
+    from ropewalk.model import gguf_in
 
     chooser = Chooser(data)
     raw = chooser.number(2) == 0
     path = _file("gguf/model.gguf", data[1:] if raw else _edited_gguf(chooser))
-    reader = open_gguf(path)
-    meta = metadata(reader)
-    rope_scaling(str(meta.get("general.architecture")), meta, reader)
+    gguf_in._read.cache_clear()  # inputs follow each other faster than a file's time changes
+    file = gguf_in.read_gguf(path)
+    gguf_in.rope_scaling(file)
     if chooser.number(64) == 63:
-        gguf_config(path, meta, reader)
+        gguf_in.gguf_config(file)
 
 
 # recipes
@@ -463,14 +463,13 @@ def survives(name: str, data: bytes) -> bool:
 
 def warm(name: str) -> None:
     """Import all that a reader may need, so that no input is charged for it."""
-    from ropewalk.model.gguf_in import gguf_config, metadata, open_gguf
+    from ropewalk.model.gguf_in import gguf_config, read_gguf
 
     for seed in seeds(name):
         survives(name, seed)
     if name == "gguf":
         path = _file("gguf/model.gguf", good_gguf())
-        reader = open_gguf(path)
-        gguf_config(path, metadata(reader), reader)
+        gguf_config(read_gguf(path))
     if name == "results":
         survives(name, bytes([1, 2, 3, 5, 31] * 12))
 

@@ -208,6 +208,20 @@ def test_a_gguf_file_becomes_a_clean_checkpoint(tmp_path: Path) -> None:
     assert mode == 0o666 & ~mask
 
 
+def test_a_gguf_file_is_read_once_as_long_as_it_does_not_change(tmp_path: Path) -> None:
+    """gguf takes seconds for a large vocabulary, and extend, its card and its tokenizer all ask."""
+    from ropewalk.model import gguf_in
+
+    file = gguf(tmp_path / "m.gguf")
+    readings = [gguf_in._read.cache_info().misses, gguf_in._plain_config.cache_info().misses]
+    extend(str(file), str(tmp_path / "out"), to=256)
+    assert gguf_in._read.cache_info().misses == readings[0] + 1
+    assert gguf_in._plain_config.cache_info().misses == readings[1] + 1
+    gguf_in.read_gguf(file).meta["general.name"] = "remembered"
+    os.utime(file, ns=(1, 1))
+    assert gguf_in.read_gguf(file).meta.get("general.name") != "remembered"
+
+
 def test_a_scaling_inside_a_gguf_file_is_kept_and_composed(tmp_path: Path) -> None:
     extend(str(gguf(tmp_path / "m.gguf", scaling=4.0)), str(tmp_path / "out"), to=128)
     block = model_block(tmp_path / "out")

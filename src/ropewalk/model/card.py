@@ -242,9 +242,9 @@ def _local(value: Any) -> Any:
 
 def _gguf_origin(path: Path) -> dict[str, Any]:
     """Base model and license as a GGUF file names them."""
-    from .gguf_in import metadata, open_gguf
+    from .gguf_in import read_gguf
 
-    meta = metadata(open_gguf(path))
+    meta = read_gguf(path).meta
     found: dict[str, Any] = {}
     match = re.fullmatch(
         r"https://huggingface\.co/([\w.-]+/[\w.-]+)", str(meta.get("general.base_model.0.repo_url"))

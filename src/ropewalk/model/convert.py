@@ -11,7 +11,7 @@ from ..console import say
 from ..errors import UserError
 from ..files import new_directory, read_record, sha256, to_json, write_atomic, write_record
 from .config import read_state
-from .gguf_in import gguf_config, metadata, open_gguf
+from .gguf_in import gguf_config, plain_config, read_gguf
 from .gguf_tokenizer import write_tokenizer
 from .load import DTYPES, model_block
 from .quiet import quiet
@@ -65,18 +65,16 @@ def fill(source: Source, place: Path, dtype: str) -> dict[str, Any]:
 
     Returns the parsed config.json. Everything that can be refused is refused before weights are read.
     """
-    reader = open_gguf(source.path)
-    meta = metadata(reader)
-    config = gguf_config(source.path, meta, reader)
+    file = read_gguf(source.path)
+    config = gguf_config(file)
     config["dtype"] = dtype
     state = read_state(config)
-    write_tokenizer(source.path, meta, place, state.window)
+    write_tokenizer(source.path, file.meta, place, state.window)
     write_atomic(place / "config.json", to_json(config))
     generation = {
         key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if key in config
     }
     write_atomic(place / "generation_config.json", to_json(generation))
-    del reader
     _write_weights(source.path, place, dtype)
     return config
 
@@ -90,10 +88,12 @@ def _write_weights(path: Path, place: Path, dtype: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
+    config = plain_config(path)
     with quiet(), contextlib.redirect_stderr(io.StringIO()):  # a progress bar that cannot be turned off
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 str(path.parent),
+                config=config,
                 gguf_file=path.name,
                 trust_remote_code=False,
                 quantization_config=GgufConfig(dequantize=True),

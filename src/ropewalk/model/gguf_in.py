@@ -6,9 +6,12 @@ scaled file would silently run unscaled; here they become rope parameters.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import struct
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +19,65 @@ from ..errors import UserError
 from .gguf_header import check_header
 from .quiet import quiet
 
+DIVISORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+"""Tensors that scale positions: Llama 3's, and Phi's two."""
 MOST_FREQUENCIES = 1 << 16
 """Longest list of divisors, one a frequency of a head."""
 
 
-def open_gguf(path: Path) -> Any:
-    """A GGUFReader over a whole file. Raises UserError for one that is cut off, broken or not GGUF."""
+@dataclass(frozen=True)
+class Gguf:
+    """What one reading of a GGUF file gives.
+
+    meta: its keys, as plain Python values. divisors: the tensors that scale positions, a number a frequency.
+    """
+
+    path: Path
+    meta: dict[str, Any]
+    divisors: dict[str, list[float]]
+
+    @property
+    def architecture(self) -> str:
+        """What the file calls its architecture; it is for messages too, so it is never long."""
+        return str(self.meta.get("general.architecture"))[:60]
+
+
+def read_gguf(path: Path) -> Gguf:
+    """A whole GGUF file, its weights left where they are.
+
+    A vocabulary of a quarter of a million takes seconds to read, so the last file is remembered as long as it
+    does not change. Raises UserError for one that is cut off, broken or not GGUF.
+    """
+    return _read(path, *_version(path))
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """(bytes, time of change): what is remembered of a file holds for these only."""
+    try:
+        found = path.stat()
+    except OSError:
+        raise UserError(f"no such model: {path}") from None
+    return found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, size: int, changed: int) -> Gguf:
     from gguf import GGUFReader
 
     try:
         check_header(path)
         reader = GGUFReader(str(path))
         end = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
-    except FileNotFoundError:
-        raise UserError(f"no such model: {path}") from None
     except UserError:
         raise
     except (ValueError, IndexError, KeyError, OverflowError, TypeError, OSError, struct.error, MemoryError):
         raise UserError(f"{path} is cut off, or not a GGUF file: copy or download it again") from None
-    if end > path.stat().st_size:
-        raise UserError(f"{path} is cut off: it needs {end:,} bytes and has {path.stat().st_size:,}")
+    if end > size:
+        raise UserError(f"{path} is cut off: it needs {end:,} bytes and has {size:,}")
     if not reader.tensors:
         raise UserError(f"{path} holds no weights: a GGUF file of a vocabulary only cannot be extended")
-    return reader
+    divisors = {tensor.name: _numbers(tensor) for tensor in reader.tensors if tensor.name in DIVISORS}
+    return Gguf(path, metadata(reader), divisors)
 
 
 def metadata(reader: Any) -> dict[str, Any]:
@@ -55,50 +94,60 @@ def metadata(reader: Any) -> dict[str, Any]:
     return found
 
 
-def gguf_config(path: Path, meta: dict[str, Any], reader: Any) -> dict[str, Any]:
+def plain_config(path: Path) -> Any:
+    """transformers' own reading of a GGUF file's config: an object of one's own, without any scaling.
+
+    Raises UserError for an architecture that transformers cannot read.
+    """
+    return copy.deepcopy(_plain_config(path, *_version(path)))
+
+
+@lru_cache(maxsize=1)
+def _plain_config(path: Path, size: int, changed: int) -> Any:
+    from transformers import AutoConfig, __version__
+
+    with quiet():
+        try:
+            return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name, trust_remote_code=False)
+        except Exception as error:  # the reader raises whatever its architecture's table lacks
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"GGUF architecture {read_gguf(path).architecture!r} cannot be read by transformers "
+                f"{__version__}: {reason}"
+            ) from None
+
+
+def gguf_config(file: Gguf) -> dict[str, Any]:
     """A config.json for a GGUF file: transformers' reading of it, cleaned, with the file's own scaling.
 
     Raises UserError for an architecture that transformers cannot read.
     """
-    from transformers import AutoConfig, __version__
-
-    architecture = str(meta.get("general.architecture"))
-    with quiet():
-        try:
-            config = AutoConfig.from_pretrained(
-                str(path.parent), gguf_file=path.name, trust_remote_code=False
-            )
-        except Exception as error:  # the reader raises whatever its architecture's table lacks
-            reason = " ".join(str(error).split())[:160]
-            raise UserError(
-                f"GGUF architecture {architecture[:60]!r} cannot be read by transformers {__version__}: "
-                f"{reason}"
-            ) from None
-    raw = {k: _shortest(v) for k, v in json.loads(config.to_json_string()).items() if not k.startswith("_")}
+    found = json.loads(plain_config(file.path).to_json_string())
+    raw = {k: _shortest(v) for k, v in found.items() if not k.startswith("_")}
     classes = _causal_class(str(raw.get("model_type")))
     if classes:
         raw["architectures"] = [classes]
-    scaling = rope_scaling(architecture, meta, reader)
+    scaling = rope_scaling(file)
     parameters = raw.get("rope_parameters")
     if scaling and isinstance(parameters, dict) and "rope_theta" in parameters:
         raw["rope_parameters"] = {**parameters, **scaling}
     elif scaling:
         raise UserError(
-            f"{path} asks for {scaling['rope_type']} scaling of its positions, which cannot be written for "
-            f"architecture {architecture[:60]!r}; start from the model's safetensors instead"
+            f"{file.path} asks for {scaling['rope_type']} scaling of its positions, which cannot be written "
+            f"for architecture {file.architecture!r}; start from the model's safetensors instead"
         )
     return raw
 
 
-def rope_scaling(architecture: str, meta: dict[str, Any], reader: Any) -> dict[str, Any] | None:
+def rope_scaling(file: Gguf) -> dict[str, Any] | None:
     """The scaling a GGUF file asks for, in transformers' words; None when there is none."""
+    meta, architecture = file.meta, str(file.meta.get("general.architecture"))
     key = f"{architecture}.rope.scaling"
     kind = meta.get(f"{key}.type")
     factor = _number(meta, f"{key}.factor") or _number(meta, f"{architecture}.rope.scale_linear") or 1.0
     window = int(_number(meta, f"{architecture}.context_length") or 0)
     original = int(_number(meta, f"{key}.original_context_length") or window)
-    divisors = _tensor(reader, "rope_freqs.weight")
-    long, short = _tensor(reader, "rope_factors_long.weight"), _tensor(reader, "rope_factors_short.weight")
+    divisors, long, short = (file.divisors.get(name) for name in DIVISORS)
     if window < 1 and (divisors or long or kind == "yarn"):
         raise UserError(f"GGUF key {architecture}.context_length is missing: its scaling cannot be told")
     if divisors is not None and max(divisors) > 1:  # Llama 3's scaling, stored as one divisor a frequency
@@ -137,24 +186,18 @@ def _table(short: list[float], long: list[float], factor: float, original: int) 
     }
 
 
-def _tensor(reader: Any, name: str) -> list[float] | None:
-    for tensor in reader.tensors:
-        if tensor.name == name:
-            if (
-                tensor.tensor_type.name != "F32"
-                or tensor.data.ndim != 1
-                or len(tensor.data) > MOST_FREQUENCIES
-            ):
-                raise UserError(
-                    f"GGUF tensor {name} is not a list of float32 numbers; download the file again"
-                )
-            values = [_shortest(float(value)) for value in tensor.data]
-            if not all(math.isfinite(value) and value > 0 for value in values):
-                raise UserError(
-                    f"GGUF tensor {name} has a divisor that is not above 0; download the file again"
-                )
-            return values
-    return None
+def _numbers(tensor: Any) -> list[float]:
+    """A tensor of divisors as numbers. Raises UserError for what is none."""
+    if tensor.tensor_type.name != "F32" or tensor.data.ndim != 1 or len(tensor.data) > MOST_FREQUENCIES:
+        raise UserError(
+            f"GGUF tensor {tensor.name} is not a list of float32 numbers; download the file again"
+        )
+    values = [_shortest(float(value)) for value in tensor.data]
+    if not all(math.isfinite(value) and value > 0 for value in values):
+        raise UserError(
+            f"GGUF tensor {tensor.name} has a divisor that is not above 0; download the file again"
+        )
+    return values
 
 
 def _number(meta: dict[str, Any], key: str) -> float | None:

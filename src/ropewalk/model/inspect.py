@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..files import read_record
 from .config import RopeState, read_state, split_layers, text_part
 from .engines import in_words
-from .gguf_in import gguf_config, metadata, open_gguf, rope_scaling
+from .gguf_in import gguf_config, read_gguf, rope_scaling
 from .load import read_config
 from .sane import MOST_TOKENS, usable
 from .scaling import METHODS, frequencies_of
@@ -141,10 +141,8 @@ def adapter_findings(directory: Path) -> list[Finding]:
 
 def gguf_findings(path: Path) -> tuple[dict[str, Any], list[Finding]]:
     """(the config.json that this GGUF file amounts to, findings about the file)."""
-    reader = open_gguf(path)
-    meta = metadata(reader)
-    config = gguf_config(path, meta, reader)
-    scaling = rope_scaling(str(meta.get("general.architecture")), meta, reader)
+    file = read_gguf(path)
+    config, scaling = gguf_config(file), rope_scaling(file)
     if scaling is None:
         return config, []
     text = (

@@ -49,7 +49,7 @@ def launch(arguments: Sequence[str], processes: int, cpu: bool) -> None:
             **more,
         )
         try:
-            elastic_launch(config, sys.executable)("-m", "ropewalk.cli", *arguments)
+            elastic_launch(config, sys.executable)("-m", "ropewalk", *arguments)
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None

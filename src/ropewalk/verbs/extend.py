@@ -80,12 +80,11 @@ def extend(settings: Extend) -> dict[str, Any]:
 def _config(found: Any, out: Path) -> dict[str, Any]:
     """The source's config.json; a source that is not a model, or is OUT itself, is refused."""
     from ..model.checkpoint import require_model, require_other
-    from ..model.gguf_in import gguf_config, metadata, open_gguf
+    from ..model.gguf_in import gguf_config, read_gguf
     from ..model.load import read_config
 
     if found.kind == "gguf":
-        reader = open_gguf(found.path)
-        return gguf_config(found.path, metadata(reader), reader)
+        return gguf_config(read_gguf(found.path))
     require_model(found.path)
     require_other(found.path, out)
     return read_config(found.path)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """ropewalk finetune longer-model tuned-model --data books.parquet:0.9 math.parquet:0.1
   ropewalk finetune longer-model tuned-model --data corpus/ --steps 400 --rate 5e-4 --dtype bf16
-  torchrun --nproc-per-node 8 -m ropewalk.cli finetune longer-model tuned-model --data corpus/"""
+  torchrun --nproc-per-node 8 -m ropewalk finetune longer-model tuned-model --data corpus/"""
 
 
 @dataclass(frozen=True)

@@ -404,7 +404,7 @@ def _require_possible(recipe: Recipe) -> None:
     from ..data.mixture import parse_mixture
     from ..data.text import shards
     from ..model.device import choose_device
-    from ..model.gguf_in import gguf_config, metadata, open_gguf
+    from ..model.gguf_in import gguf_config, read_gguf
     from ..model.load import read_config
     from ..model.scaling import extended_config
     from ..model.source import resolve
@@ -414,8 +414,7 @@ def _require_possible(recipe: Recipe) -> None:
 
     source = resolve(recipe.model)
     if source.kind == "gguf":
-        reader = open_gguf(source.path)
-        config = gguf_config(source.path, metadata(reader), reader)
+        config = gguf_config(read_gguf(source.path))
     else:
         config = read_config(source.path)
     for arm in [Arm(method="", to=recipe.to), *arms_of(recipe).values()]:
