@@ -109,7 +109,7 @@ class Bench:
     def row(self, name: str, model: Path, data: Path, gpus: int, steps: int, *words: str) -> dict[str, Any]:
         """One fine-tuning: its losses, speed and memory, or the line with which it was refused."""
         target = self.place / name.replace(" ", "-")
-        command = [sys.executable, "-m", "ropewalk.cli", "finetune", str(model), str(target)]
+        command = [sys.executable, "-m", "ropewalk", "finetune", str(model), str(target)]
         command += ["--data", str(data), "--gpus", str(gpus), "--steps", str(steps), "--warmup", "2"]
         command += ["--micro-batch", "1", "--save-every", "1000", "--rate", "6e-4", *words]
         command += ["--device", "cpu"] if self.toy else []

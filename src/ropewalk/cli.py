@@ -114,3 +114,7 @@ def _call(words: list[str]) -> tuple[int, dict[str, Any] | None]:
         print(f"ropewalk: {printable(line)}", file=sys.stderr)
         return 2, None
     return int(result.get("exit_code", 0)), result
+
+
+if __name__ == "__main__":  # `-m ropewalk.cli`, as scripts from before `-m ropewalk` have it
+    sys.exit(main())

@@ -83,7 +83,7 @@ def test_processes_side_by_side_with_other_hash_seeds_leave_the_same_bytes(input
     for turn in range(rounds):
         running = [
             subprocess.Popen(
-                [sys.executable, "-m", "ropewalk.cli", *words(line, inputs)],
+                [sys.executable, "-m", "ropewalk", *words(line, inputs)],
                 env={
                     **os.environ,
                     "OMP_NUM_THREADS": str(os.cpu_count()),

@@ -92,7 +92,7 @@ def test_more_gpus_than_there_are_is_one_line(tiny_model, texts, tmp_path, monke
 
 
 def command(model, out, data, *more):
-    words = [sys.executable, "-m", "ropewalk.cli", *(["--json"] if "--json" in more else [])]
+    words = [sys.executable, "-m", "ropewalk", *(["--json"] if "--json" in more else [])]
     words += ["finetune", str(model), str(out), "--data", str(data), "--device", "cpu", "--gpus", "2"]
     return [*words, "--batch", "4", *(one for one in more if one != "--json")]
 

@@ -111,7 +111,7 @@ def test_compiled_layers_of_other_families_have_the_gradients_of_eager_ones(fami
 def test_where_nothing_can_be_compiled_the_training_goes_on_and_says_so(tmp_path):
     """As on a machine without a C compiler."""
     model = str(write_tiny_model(tmp_path / "tiny"))
-    command = [sys.executable, "-m", "ropewalk.cli", "finetune", model, str(tmp_path / "out"), "--compile"]
+    command = [sys.executable, "-m", "ropewalk", "finetune", model, str(tmp_path / "out"), "--compile"]
     command += ["--data", "stdlib", "--steps", "2", "--batch", "1", "--window", "32", "--device", "cpu"]
     without = {**os.environ, "CXX": "/no/compiler", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
     done = subprocess.run(command, env=without, capture_output=True, text=True)

@@ -40,7 +40,7 @@ def test_one_of_two_hosts_killed_and_the_job_started_again_ends_with_the_same_we
     )
     assert codes == [0, 0], said
     out = tmp_path / "out"
-    words = ["ropewalk.cli", "finetune", str(model), str(out), "--data", str(texts)]
+    words = ["ropewalk", "finetune", str(model), str(out), "--data", str(texts)]
     for name, value in SETTINGS.items():
         words += [f"--{name.replace('_', '-')}", str(value)]
     with two_hosts() as hosts:

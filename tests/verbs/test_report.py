@@ -197,7 +197,7 @@ def watching(results, out):
     command = [
         sys.executable,
         "-m",
-        "ropewalk.cli",
+        "ropewalk",
         "report",
         str(results),
         "--out",
