@@ -11,8 +11,10 @@ from typing import Any
 from ropewalk.metrics.intervals import wilson
 from ropewalk.results.record import find_results, read_result
 
-LEFT_OUT = ("reliability", "sampling", "plan", "faults", "speed", "memory", "averaging")
+LEFT_OUT = ("reliability", "sampling", "plan", "faults", "speed", "memory", "averaging", "seeds")
 """Folders of docs/results that other pages tell about."""
+EARLIER = "earlier/"
+"""Folders of trainings that the recipe of today has replaced: in a table of their own, and on their way in tables 3 and 4."""
 METHODS = {"none": "direct", "linear": "PI", "yarn": "YaRN", "ntk": "NTK-aware", "dynamic": "dynamic NTK"}
 
 
@@ -104,8 +106,15 @@ def cell(row: dict[str, Any]) -> str:
     return f"{number(row['perplexity'])} ({row['low']:.3g}–{row['high']:.3g}), n {row['n']:,}"
 
 
-def of(found: list[Found], evaluation: str, way: bool = False) -> list[Found]:
-    return [one for one in found if one.result["evaluation"] == evaluation and one.on_the_way == way]
+def of(found: list[Found], evaluation: str, way: bool = False, earlier: bool = False) -> list[Found]:
+    """The results of one kind: of finished models or of those on their way, of today's recipes or earlier ones."""
+    return [
+        one
+        for one in found
+        if one.result["evaluation"] == evaluation
+        and one.on_the_way == way
+        and (way or one.folder.startswith(EARLIER) == earlier)
+    ]
 
 
 def group_of(one: Found) -> str:
@@ -117,7 +126,7 @@ def span(numbers: list[int]) -> str:
 
 
 def link(one: Found) -> str:
-    return f"[{one.folder}](results/{one.folder})"
+    return f"[{one.folder.removeprefix(EARLIER)}](results/{one.folder})"
 
 
 def keys_cell(one: Found) -> str:

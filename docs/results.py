@@ -43,6 +43,7 @@ def page(root: Path = HERE / "results") -> str:
         _attention(found),
         _others(found),
         _cheaper(found, costs),
+        _earlier(found),
         _not_run(found),
         _sources(found),
         _papers(),
@@ -121,7 +122,7 @@ def _ways(found: list[Found], evaluation: str) -> list[tuple[Found, list[Found]]
 
     ordered = sorted(of(found, evaluation, way=True), key=lambda one: (*key(one), one.steps))
     lists = [list(part) for _, part in groupby(ordered, key=key)]
-    return [(part[0], part) for part in lists if len(part) > 1]
+    return [(part[0], part) for part in lists]
 
 
 def _by_steps(found: list[Found]) -> str:
@@ -140,8 +141,9 @@ def _by_steps(found: list[Found]) -> str:
 
 
 ON_THE_WAY = (
-    "All steps of one model are of one training, whose rate falls towards its end: a model on its way is not "
-    "one whose training ends there. Step 0 is the config alone, untrained."
+    "All steps of one model are of one training; where its rate falls towards its end, or its end is the mean "
+    "of many steps, a model on its way is not one whose training ends there. Step 0 is the config alone, "
+    "untrained."
 )
 
 
@@ -190,7 +192,7 @@ def _benchmarks(found: list[Found]) -> str:
     rows = []
     mine = of(found, "benchmark")
     for one in mine:
-        before = next((b for b in mine if b.original and b.folder == one.folder), None)
+        before = next((b for b in mine if b.original and b.base == one.base), None)
         by = {row["task"]: row for row in one.result["rows"]}
         cells = [_task(by.get(task), before, task, one) for task in TASKS]
         rows.append([one.base, one.story, one.training, *cells, link(one)])
@@ -326,6 +328,35 @@ def _cheaper(found: list[Found], costs: dict[Path, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _earlier(found: list[Found]) -> str:
+    """One line for each finished training that another has replaced."""
+    rows = []
+    for keys in of(found, "passkey", earlier=True):
+        if keys.original:
+            continue
+        cells = []
+        for groups, context in ((BOOKS, 2048), (BOOKS, 16384), (LATEX, 16384)):
+            mine = [one for one in of(found, "perplexity", earlier=True) if group_of(one) in groups]
+            same = [one for one in mine if one.model["hash"] == keys.model["hash"]]
+            rows_of = {row["context"]: row for one in same for row in one.result["rows"]}
+            cells.append(number(rows_of[context]["perplexity"]) if context in rows_of else NONE)
+        asked = [
+            row
+            for one in of(found, "benchmark", earlier=True)
+            if one.model["hash"] == keys.model["hash"]
+            for row in one.result["rows"]
+            if row["task"] == "piqa"
+        ]
+        piqa = f"{100 * asked[0]['accuracy']:.1f}" if asked else NONE
+        rows.append([keys.story, keys.training, *cells, piqa, keys_cell(keys), link(keys)])
+    head = ["", "trained", "books at 2,048", "at 16,384", "LaTeX at 16,384", "PIQA", "k_max", "files"]
+    return "\n".join(["## Earlier trainings of SmolLM2 to 16,384", "", EARLIER_ONES, "", table(head, rows)])
+
+
+EARLIER_ONES = (
+    "What was tried before the recipe of today, failures included; what each was is in the "
+    "[log](../dev/LOG.md) and the [findings](findings.md). Intervals are in the files."
+)
 WAYS_HEAD = ["way", "training", "tokens", "perplexity by position", "k_max", "device"]
 
 
@@ -406,7 +437,7 @@ NEVER = (
     "Table 5, Race-M and Race-H for any of our models: no data at hand",
     "PG-19 and proof-pile themselves: [llama.yaml](../recipes/paper/llama.yaml) says where they are",
     "The paper's own models, LLaMA 7B to 65B: recipes in [recipes/paper](../recipes/paper)",
-    "Several seeds of one training: every row is one training, seed 0",
+    "Several seeds of one training, but for the demo's ([seeds](results/seeds)): every row is one, seed 0",
 )
 
 

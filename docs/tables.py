@@ -52,7 +52,7 @@ FIGURE = re.compile(r"(<!-- f: (\S+) (\S+) -->).*?(<!-- /f -->)", re.S)
 
 def table(folder: Path, words: dict[str, str]) -> str:
     """Perplexity by context size with its interval, k_max and the conditions, one row a model and text."""
-    results = [read_result(path) for path in find_results([folder])]
+    results = [read_result(path) for path in finished(folder)]
     contexts = sorted(
         {row["context"] for r in results if r["evaluation"] == "perplexity" for row in r["rows"]}
     )
@@ -69,6 +69,11 @@ def table(folder: Path, words: dict[str, str]) -> str:
             if r["evaluation"] == "perplexity" and r["model"]["name"] == model["name"]:
                 lines.append(_row(r, contexts, k_max.get(model["name"]), words))
     return "\n".join([*lines, "", _conditions(results, words)])
+
+
+def finished(folder: Path) -> list[Path]:
+    """Results files of finished models: those of models on their way are in a folder of their own."""
+    return [path for path in find_results([folder]) if path.parent.name != "by-steps"]
 
 
 def _row(result: dict, contexts: list[int], k_max: int | None, words: dict[str, str]) -> str:
@@ -123,7 +128,7 @@ def draw() -> None:
     from ropewalk.results.page import write_report
 
     for folder in sorted({folder for folder, _ in FIGURES.values()}):
-        found = collect((p, read_result(p)) for p in find_results([ROOT / "docs" / "results" / folder]))
+        found = collect((p, read_result(p)) for p in finished(ROOT / "docs" / "results" / folder))
         with tempfile.TemporaryDirectory() as place:
             write_report(found, Path(place) / "report")
             for name, (of, figure_name) in FIGURES.items():
