@@ -14,7 +14,7 @@ from ropewalk.results.record import find_results, read_result
 LEFT_OUT = ("reliability", "sampling", "plan", "faults", "speed", "memory", "averaging", "seeds")
 """Folders of docs/results that other pages tell about."""
 EARLIER = "earlier/"
-"""Folders of trainings that the recipe of today has replaced: in a table of their own, and on their way in tables 3 and 4."""
+"""Trainings that today's recipe has replaced: a table of their own; on their way, in tables 3 and 4."""
 METHODS = {"none": "direct", "linear": "PI", "yarn": "YaRN", "ntk": "NTK-aware", "dynamic": "dynamic NTK"}
 
 
@@ -107,7 +107,7 @@ def cell(row: dict[str, Any]) -> str:
 
 
 def of(found: list[Found], evaluation: str, way: bool = False, earlier: bool = False) -> list[Found]:
-    """The results of one kind: of finished models or of those on their way, of today's recipes or earlier ones."""
+    """Results of one kind: of finished models or of those on their way, of today's recipes or earlier ones."""
     return [
         one
         for one in found

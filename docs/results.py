@@ -141,9 +141,9 @@ def _by_steps(found: list[Found]) -> str:
 
 
 ON_THE_WAY = (
-    "All steps of one model are of one training; where its rate falls towards its end, or its end is the mean "
-    "of many steps, a model on its way is not one whose training ends there. Step 0 is the config alone, "
-    "untrained."
+    "All steps of one model are of one training; where its rate falls towards its end, or its end is the "
+    "mean of many steps, a model on its way is not one whose training ends there. Step 0 is the config "
+    "alone, untrained."
 )
 
 
