@@ -107,7 +107,7 @@ def cell(row: dict[str, Any]) -> str:
 
 
 def of(found: list[Found], evaluation: str, way: bool = False, earlier: bool = False) -> list[Found]:
-    """Results of one kind: of finished models or of those on their way, of today's recipes or earlier ones."""
+    """Results of one kind: of finished models or those on their way, of today's recipes or earlier ones."""
     return [
         one
         for one in found

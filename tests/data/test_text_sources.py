@@ -121,9 +121,11 @@ def test_two_files_of_one_name_keep_their_paths_in_a_description(tmp_path):
         ("binary.txt", b"a\0b", "is binary"),
         ("bad.jsonl", b'{"text": "a"}\n{"text"', "line at byte 14 is not a JSON object"),
         ("list.jsonl", b"[1]\n", "line at byte 0 is not a JSON object"),
-        ("columns.jsonl", b'{"a": "x", "b": "y"}\n', "no text column that can be told (a, b)"),
-        ("number.jsonl", b'{"text": "x"}\n{"text": 3}\n', "no text column that can be told"),
+        ("columns.jsonl", b'{"a": "x", "b": "y"}\n', "several columns of text (a, b)"),
+        ("number.jsonl", b'{"text": "x"}\n{"text": 3}\n', "the line at byte 14: column 'text' is int, not text"),
         ("bad.parquet", b"PAR1nothing", "not a readable Parquet file"),
+        ("packed.jsonl.gz", b"x", "unknown kind .gz; unpack it first"),
+        ("chat.jsonl", b'{"messages": [{"content": "x"}]}\n', "no column of text; columns: messages"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path, name, content, said):
@@ -144,6 +146,23 @@ def test_a_missing_column_names_those_that_there_are(parquet):
 def test_an_empty_directory_is_refused(tmp_path):
     with pytest.raises(UserError, match="no text in directory"):
         texts(tmp_path)
+
+
+def test_what_a_directory_leaves_out_is_said_once(tmp_path, capsys):
+    for name in ("a.txt", "b.jsonl.gz", "c.csv", "d.csv", ".hidden.csv", "LICENSE"):
+        (tmp_path / name).write_text("x")
+    assert texts(tmp_path) == ["x"] and texts(tmp_path) == ["x"]
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert said.count("left out (1 (none), 2 .csv, 1 .gz)") == 1
+
+
+@pytest.mark.parametrize("kind", ["dictionary", "view", "large"])
+def test_text_of_every_arrow_type_is_text(tmp_path, kind):
+    """pandas writes categories, polars views."""
+    types = {"dictionary": pa.dictionary(pa.int32(), pa.string()), "view": pa.string_view()}
+    column = pa.array(["one", "two", "one"]).cast(types.get(kind, pa.large_string()))
+    pq.write_table(pa.table({"id": [1, 2, 3], "text": column}), tmp_path / "a.parquet")
+    assert texts(tmp_path / "a.parquet") == ["one", "two", "one"]
 
 
 def test_text_shorter_than_one_window_is_refused_with_both_numbers(tmp_path):

@@ -248,7 +248,7 @@ def data_lies() -> list[Lie]:
         ("lines not JSON", "u.jsonl", "a rope\n", "is not a JSON object"),
         ("lines of lists", "u.jsonl", "[1]\n", "is not a JSON object"),
         ("lines cut off", "u.jsonl", '{"text": "a"}\n{"text": "b', "is not a JSON object"),
-        ("lines without text", "u.jsonl", '{"a": 1, "b": 2}\n', "no text column that can be told"),
+        ("lines without text", "u.jsonl", '{"a": 1, "b": 2}\n', "no column of text"),
         ("lines with two texts", "u.jsonl", '{"a": "x", "b": "y"}\n', "name one with --column"),
         ("lines with a number", "u.jsonl", '{"text": 5}\n', "no text column|is int, not text"),
         ("lines nested too deep", "u.jsonl", '{"text": ' + "[" * 50_000 + "\n", "is not a JSON object"),

@@ -26,6 +26,9 @@ COLUMNS = ("text", "content")
 BLOCK = 16 << 20
 """Bytes (characters, for rows) of text in one block."""
 
+PACKED = (".gz", ".zst", ".xz", ".bz2")
+"""Read from the Hub as they are; a file here is opened in stretches, which a packed one does not allow."""
+
 PART = 4 << 20
 """Bytes of a part of a text file above four blocks; as many lie in memory as there are lanes."""
 
@@ -123,8 +126,9 @@ class Lines:
                     f"{self.path}: the line at byte {offset} is not a JSON object; "
                     'JSON-lines files hold one {"text": ...} a line'
                 )
-            column = self.column or _row_column(row, str(self.path))
-            text = _row_text(row.get(column), self.path, column, list(row), column in row)
+            where = f"{self.path}, the line at byte {offset}"
+            column = self.column or _row_column(row, where)
+            text = _row_text(row.get(column), where, column, list(row), column in row)
             if text:
                 found.append(Document(f"{self.name}#{offset}", text))
         yield found
@@ -241,7 +245,10 @@ def open_file(path: Path, name: str, column: str | None) -> list[Shard]:
         raise UserError(f"no data file {path}")
     kind = path.suffix.lower()
     if kind not in KINDS:
-        raise UserError(f"data file {path} is of unknown kind {kind or '(none)'}; known: {', '.join(KINDS)}")
+        cure = "unpack it first; " if kind in PACKED else ""
+        raise UserError(
+            f"data file {path} is of unknown kind {kind or '(none)'}; {cure}known: {', '.join(KINDS)}"
+        )
     size = path.stat().st_size
     if size == 0:
         raise UserError(f"data file {path} is empty")
@@ -262,10 +269,9 @@ def choose_column(where: str, texts: list[str], columns: list[str]) -> str:
             return name
     if len(texts) == 1:
         return texts[0]
-    raise UserError(
-        f"{where} has no text column that can be told ({', '.join(columns) or 'no columns'}); "
-        "name one with --column"
-    )
+    if texts:
+        raise UserError(f"{where} has several columns of text ({', '.join(texts)}); name one with --column")
+    raise UserError(f"{where} has no column of text; columns: {', '.join(columns) or 'none'}")
 
 
 def parquet_head(path: Path) -> tuple[Any, Any]:
@@ -280,11 +286,18 @@ def parquet_head(path: Path) -> tuple[Any, Any]:
         raise UserError(f"data file {path} is not a readable Parquet file ({error})") from None
 
 
-def _open_parquet(path: Path, name: str, column: str | None) -> list[Shard]:
+def _is_text(kind: Any) -> bool:
+    """Is this Arrow type text, also where each text is stored once and rows hold its number?"""
     import pyarrow as pa
 
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _open_parquet(path: Path, name: str, column: str | None) -> list[Shard]:
     schema, meta = parquet_head(path)
-    texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    texts = [field.name for field in schema if _is_text(field.type)]
     if column is not None and column not in texts:
         raise UserError(
             f"{path} has no text column {column!r}; columns: {', '.join(schema.names)} "
@@ -306,12 +319,10 @@ def _open_parquet(path: Path, name: str, column: str | None) -> list[Shard]:
 
 def _row_column(row: dict[str, Any], where: str) -> str:
     """The text column by one row, whose text may be null."""
-    known = [name for name in COLUMNS if name in row and (row[name] is None or isinstance(row[name], str))]
-    return (
-        known[0]
-        if known
-        else choose_column(where, [k for k, v in row.items() if isinstance(v, str)], list(row))
-    )
+    texts = [name for name, value in row.items() if isinstance(value, str)]
+    known = [name for name in COLUMNS if name in row and (row[name] is None or name in texts)]
+    odd = [name for name in COLUMNS if name in row]  # such as a number for a text: said of that column
+    return (known or ([] if texts else odd) or [choose_column(where, texts, list(row))])[0]
 
 
 def _row_text(value: Any, where: Path | str, column: str, columns: list[str], present: bool) -> str:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from .. import console
 from ..errors import UserError
 from .formats import (
     KINDS,
@@ -145,14 +148,20 @@ def _files(source: str) -> list[tuple[Path, str]]:
         if not path.exists():
             raise UserError(f"no data file {path} (nor is it 'stdlib', 'stdlib-heldout' or hub:OWNER/NAME)")
         return [(path, path.name)]
-    inside = sorted(
-        p
-        for p in path.rglob("*")
-        if p.suffix.lower() in KINDS and p.is_file() and p.stat().st_size and not _hidden(p, path)
-    )
+    there = sorted(p for p in path.rglob("*") if not _hidden(p, path) and p.is_file() and p.stat().st_size)
+    inside = [p for p in there if p.suffix.lower() in KINDS]
     if not inside:
         raise UserError(f"no text in directory {path}: no file of kind {', '.join(KINDS)} that is not empty")
+    others = Counter(p.suffix.lower() or "(none)" for p in there if p.suffix.lower() not in KINDS)
+    if others:
+        _say_left_out(path, ", ".join(f"{count} {kind}" for kind, count in sorted(others.items())))
     return [(p, p.relative_to(path).as_posix()) for p in inside]
+
+
+@lru_cache(maxsize=1024)
+def _say_left_out(path: Path, others: str) -> None:
+    """Once a directory: whoever meant those files reads it before the training, not behind it."""
+    console.say(f"note: data {path}: files of other kinds are left out ({others}); known: {', '.join(KINDS)}")
 
 
 def _hub(source: str, column: str | None) -> HubSplit:
