@@ -122,7 +122,7 @@ def test_two_files_of_one_name_keep_their_paths_in_a_description(tmp_path):
         ("bad.jsonl", b'{"text": "a"}\n{"text"', "line at byte 14 is not a JSON object"),
         ("list.jsonl", b"[1]\n", "line at byte 0 is not a JSON object"),
         ("columns.jsonl", b'{"a": "x", "b": "y"}\n', "several columns of text (a, b)"),
-        ("number.jsonl", b'{"text": "x"}\n{"text": 3}\n', "the line at byte 14: column 'text' is int, not text"),
+        ("number.jsonl", b'{"text": "x"}\n{"text": 3}\n', "line at byte 14: column 'text' is int, not text"),
         ("bad.parquet", b"PAR1nothing", "not a readable Parquet file"),
         ("packed.jsonl.gz", b"x", "unknown kind .gz; unpack it first"),
         ("chat.jsonl", b'{"messages": [{"content": "x"}]}\n', "no column of text; columns: messages"),
