@@ -58,6 +58,9 @@ def test_results_stand_there_only_where_there_are_results(tmp_path):
     text = card(out, mine, {})
     assert "3.2500 nats" in text and f"books (SHA-256 {'ab' * 8}…)" in text
     assert "7 steps, 1,792 tokens" in text and "has not been trained" not in text
+    assert "had the old length" not in text
+    mine["settings"] |= {"short_share": 1.0, "short_share_end": 0.0}
+    assert "100% (at the end 0%) of its windows had the old length." in card(out, mine, {})
     mine["model"]["trained"] = {**trained, "window": 128}
     assert "only up to 128 tokens" in card(out, mine, {})
 
