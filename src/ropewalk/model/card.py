@@ -145,11 +145,8 @@ def _deeds(record: dict[str, Any]) -> list[str]:
             else ""
         )
         share, last = settings.get("short_share") or 0.0, settings.get("short_share_end")
-        short = (
-            f" {share:.0%}{'' if last is None else f' (at the end {last:.0%})'} of its windows had the old length."
-            if share or last
-            else ""
-        )
+        falls = "" if last is None else f" (at the end {last:.0%})"
+        short = f" {share:.0%}{falls} of its windows had the old length." if share or last else ""
         return [
             f"Started from {source}; the config, and with it the positions, is unchanged.",
             f"Trained {way} on next tokens: {trained['steps']:,} steps{earlier}, "
