@@ -98,6 +98,8 @@ def test_a_model_in_parts_stopped_and_resumed_is_that_of_one_process(train, tmp_
         (4, {"parallel": "context", "share_window": 2}),
         (3, {"parallel": "context", "batch": 2}),
         (2, {"parallel": "data", "packing": "apart"}),
+        (2, {"parallel": "data", "short_share": 0.5, "micro_batch": None, "repeats_end": 2.0}),
+        (2, {"parallel": "fsdp", "skip_positions": 24, "micro_batch": None}),
         (2, {"parallel": "data", "average": 0.6}),
         (2, {"parallel": "fsdp", "average": 0.6}),
         (2, {"parallel": "fsdp", "lora": True, "lora_embeddings": True}),

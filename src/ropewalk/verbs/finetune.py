@@ -47,7 +47,7 @@ class Finetune:
     packing: Literal["joined", "apart"] = option(
         "joined", help="documents in one window see each other, or not"
     )
-    short_share: float = option(0.0, help="share of the batches cut to the original window L")
+    short_share: float = option(0.0, help="share of the steps whose windows are cut to the original window L")
     short_share_end: float | None = option(
         None, help="where that share has come, evenly, by the last step (default: it stays)"
     )
@@ -157,7 +157,8 @@ def _train(settings: Finetune, device: str) -> dict[str, Any]:
         segments=settings.segments,
         seed=settings.seed,
         short_share_end=settings.short_share_end,
-        micro_batches=plan.steps * plan.batch // plan.micro,
+        steps=plan.steps,
+        batch=plan.batch,
         repeats=settings.repeats,
         repeats_end=settings.repeats_end,
     )
