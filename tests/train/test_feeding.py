@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropewalk.data.windows import Window
-from ropewalk.train.feeding import Layout, is_short, make_batch, read_ahead, skipped_positions
+from ropewalk.train.feeding import Feeder, Layout, is_short, make_batch, read_ahead, skipped_positions
 from ropewalk.train.loss import IGNORED, LossModel
 
 
@@ -88,6 +88,45 @@ def test_the_data_are_the_same_whatever_the_size_of_a_micro_batch(layout):
     for other in others:
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+class Numbers:
+    """Stands for a mixture: window n holds n alone."""
+
+    passes = 0
+
+    def __init__(self):
+        self.read = 0
+
+    def __next__(self):
+        self.read += 1
+        return window([self.read] * 8)
+
+    def state(self):
+        return {"read": self.read}
+
+    def restore(self, state):
+        self.read = state["read"]
+
+
+@pytest.mark.parametrize(("micro", "ranks"), [(4, 1), (1, 1), (2, 1), (1, 2), (2, 2)])
+def test_going_on_with_another_micro_batch_reads_what_was_not_yet_read(micro, ranks):
+    """And cuts it, and gives it positions, as without the stop."""
+    layout = Layout(short_share=0.5, original=4, repeats_end=4.0, steps=6, batch=4)
+
+    def steps(feeder, count):
+        return [batch["input_ids"].view(-1, 8) for batch, _ in zip(feeder, range(count))]
+
+    whole = Feeder(Numbers(), layout, micro=4, accumulate=1)
+    first = Feeder(Numbers(), layout, micro=4, accumulate=1)
+    expected = torch.cat(steps(whole, 6))[12:]
+    steps(first, 3)
+    found = []
+    for rank in range(ranks):
+        again = Feeder(Numbers(), layout, micro=micro, accumulate=4 // micro // ranks, rank=rank, ranks=ranks)
+        again.restore(first.state(3))
+        found += steps(again, 3 * 4 // micro // ranks)
+    assert sorted(torch.cat(found).tolist()) == sorted(expected.tolist())
 
 
 def test_a_step_is_short_as_a_whole_and_every_window_has_jumps_of_its_own():

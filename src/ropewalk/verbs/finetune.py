@@ -447,10 +447,10 @@ def _savings_in_words(load: Load) -> str:
 
 
 def _begun(settings: Finetune, rows: int) -> int | None:
-    """The micro-batch of a training to go on with, where ``rows`` divide by it: other processes keep it."""
-    from ..train.identity import read_settings
+    """The micro-batch of a training to go on with, where ``rows`` divide by it: so its sums stay the same."""
+    from ..train.identity import ROWS, read_settings
 
     out = Path(settings.out)
     before = None if settings.overwrite else read_settings(out.with_name(f".{out.name}.training"))
-    micro = (before or {}).get("micro_batch")
+    micro = (before or {}).get(ROWS)
     return micro if isinstance(micro, int) and micro > 0 and rows % micro == 0 else None
