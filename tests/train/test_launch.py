@@ -47,7 +47,7 @@ SEVEN = Shape(4096, 32, 11008, 32, 32, 128, 32000, False, 8192)
 
 def spread(way="auto", parameters=10**8, length=8192, **more):
     load = Load(parameters=parameters, trained=parameters, length=length, recompute=True)
-    given = {"ranks": 8, "context": None, "memory": 80 << 30}
+    given = {"ranks": 8, "batch": 64, "context": None, "memory": 80 << 30}
     return choose_spread(way, SEVEN, load, **{**given, **more})
 
 
@@ -60,6 +60,13 @@ def test_the_least_that_fits_is_chosen():
     assert spread(memory=None, **big).context == 1
     assert spread("context").context == 8
     assert spread("context", context=2).context == 2
+
+
+def test_a_batch_that_does_not_divide_is_shared_window_by_window():
+    """By as few as leave equal shares: 12 windows on 8 GPUs are 4 for each pair, 64 on 3 are read by all."""
+    assert (spread(batch=12).sharded, spread(batch=12).context) == (True, 2)
+    assert spread(batch=64, ranks=3).context == 3
+    assert spread(batch=64, ranks=3).why.endswith("batch 64 does not divide by 3")
 
 
 @pytest.mark.parametrize(

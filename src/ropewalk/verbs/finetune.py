@@ -369,7 +369,7 @@ def _room(
     from ..train.forecast import refusal
     from ..train.memory import Load, choose
     from ..train.ranks import world
-    from ..train.spread import choose_spread
+    from ..train.spread import choose_spread, held
 
     ranks = world()[1]
     config = text_part(as_read(read_config(path)))
@@ -379,32 +379,36 @@ def _room(
     compiled = _compiled(settings, parameters, batch * length, device, ranks)
     alone = Load(parameters, trained, length, dtype=dtype, recompute=True, compiled=compiled)
     shape = shape_from(config)
+    shared = settings.share_window
     spread = choose_spread(
-        settings.parallel, shape, alone, ranks=ranks, context=settings.share_window, memory=memory
+        settings.parallel, shape, alone, ranks=ranks, batch=batch, context=shared, memory=memory
     )
     if spread.context > 1 and settings.packing == "apart":
-        raise UserError("packing apart needs a mask that processes sharing a window do not have; use joined")
+        why = f"packing apart needs a mask that processes sharing a window do not have ({spread.why})"
+        raise UserError(f"{why}; use joined")
     if spread.context > 1 and settings.attention not in (None, "sdpa"):
         raise UserError(f"attention {settings.attention}: processes that share a window use sdpa")
     shares = ranks // spread.context
     if batch % shares:
         who = "groups that share windows" if spread.context > 1 else "processes"
         raise UserError(f"batch {batch} does not divide by the {shares} {who}")
-    parts = ranks if spread.sharded else 1
+    load = held(alone, spread, ranks)
     micro, recompute = choose(
         config,
-        parameters=parameters // parts,
-        trained=trained // parts,
-        length=-(-length // spread.context),
+        parameters=parameters,
+        trained=trained,
+        length=load.length,
         rows=batch // shares,
         memory=memory,
         recompute=settings.recompute,
         compiled=compiled,
+        shards=load.shards,
+        copies=load.copies,
     )
     micro = settings.micro_batch or _begun(settings, batch // shares) or micro
     if batch // shares % micro:
         raise UserError(f"batch {batch} does not divide by {shares} × micro_batch {micro}")
-    load = replace(alone, length=-(-length // spread.context), shards=parts, rows=micro, recompute=recompute)
+    load = replace(load, rows=micro, recompute=recompute)
     if memory is not None and not settings.only and settings.micro_batch is None:
         reason = refusal(shape, load, memory)
         if reason is not None:
