@@ -88,7 +88,7 @@ def test_a_second_process_on_the_same_directory_is_refused_and_a_dead_one_holds_
     with locked(out):
         held = subprocess.run(command, capture_output=True, text=True)
     freed = subprocess.run(command, capture_output=True, text=True)
-    assert "another ropewalk process" in held.stdout
+    assert f"another ropewalk process (pid {os.getpid()}) is writing to {out}; " in held.stdout
     assert freed.stdout == "got it\n"
     assert list(tmp_path.iterdir()) == []
 

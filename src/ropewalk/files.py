@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -238,12 +239,26 @@ def _lock(name: Path, directory: Path) -> tuple[int, bool]:
                 return handle, False
             os.close(handle)
             raise UserError(
-                f"another ropewalk process is writing to {directory}; wait for it, or name another output"
+                f"another ropewalk process{_holder(name)} is writing to {directory}; wait for it, or name "
+                "another output"
             ) from None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(name), os.fstat(handle)):
+                with contextlib.suppress(OSError):  # a full disk: it only says less to others
+                    os.ftruncate(handle, 0)
+                    os.write(handle, f"{os.getpid()} on {socket.gethostname()}".encode(errors="replace"))
                 return handle, True
         os.close(handle)  # its holder removed it between our opening and our locking
+
+
+def _holder(name: Path) -> str:
+    """Who has a lock file, as it says, in brackets; nothing where it says nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        found = re.fullmatch(r"(\d+) on (\S+)", name.read_text()[:300])
+        if found is not None:
+            here = found[2] == socket.gethostname()
+            return f" (pid {found[1]}{'' if here else f' on {found[2]}'})"
+    return ""
 
 
 def to_json(value: Any, *, allow_nan: bool = False) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropewalk.data.windows import Window
-from ropewalk.train.feeding import Layout, is_short, make_batch, read_ahead, skipped_positions
+from ropewalk.train.feeding import Feeder, Layout, is_short, make_batch, read_ahead, skipped_positions
 from ropewalk.train.loss import IGNORED, LossModel
 
 
@@ -51,7 +51,7 @@ def test_skipped_positions_reach_every_distance_of_the_window():
 @pytest.mark.parametrize("density, changed", [(0.0, 0), (0.25, 40), (1.0, 40)])
 def test_passages_come_back_in_every_window_where_asked_and_the_labels_follow(density, changed):
     rows = [window(range(64 * n, 64 * n + 64)) for n in range(40)]
-    batches = [make_batch(rows[n : n + 4], Layout(repeats=density), n // 4) for n in range(0, 40, 4)]
+    batches = [make_batch(rows[n : n + 4], Layout(repeats=density), n) for n in range(0, 40, 4)]
     ids = torch.cat([batch["input_ids"] for batch in batches])
     plain = torch.arange(40 * 64).view(40, 64)
     assert int((ids != plain).any(dim=1).sum()) == changed
@@ -60,15 +60,86 @@ def test_passages_come_back_in_every_window_where_asked_and_the_labels_follow(de
 
 def test_the_passages_are_the_same_whatever_the_size_of_a_micro_batch():
     """The windows are numbered, so that resuming and other machines train on the same text."""
-    rows = [window(range(64 * n, 64 * n + 64)) for n in range(8)]
-    layout = Layout(repeats=0.5, seed=3)
-    alone = torch.cat([make_batch([row], layout, n)["input_ids"] for n, row in enumerate(rows)])
-    pairs = torch.cat([make_batch(rows[n : n + 2], layout, n // 2)["input_ids"] for n in range(0, 8, 2)])
+    alone, pairs = (fed(Layout(repeats=0.5, seed=3), micro)["input_ids"] for micro in (1, 2))
     assert (alone == pairs).all() and (alone != torch.arange(512).view(8, 64)).any()
 
 
+def fed(layout, micro):
+    """8 windows of 64 tokens as batches of ``micro``, put together again."""
+    rows = [window(range(64 * n, 64 * n + 64)) for n in range(8)]
+    batches = [make_batch(rows[n : n + micro], layout, n) for n in range(0, 8, micro)]
+    return {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout(short_share=0.5, original=64, batch=4, steps=2),
+        Layout(short_share=1.0, short_share_end=0.0, original=16, batch=8, steps=1),
+        Layout(repeats=0.0, repeats_end=3.0, batch=4, steps=2),
+        Layout(skip_to=256, batch=4, steps=2),
+        Layout(skip_to=256, short_share=1.0, batch=4, steps=2),
+    ],
+    ids=["short", "falling", "repeats", "skip", "skip-short"],
+)
+def test_the_data_are_the_same_whatever_the_size_of_a_micro_batch(layout):
+    """Which goes by the memory that is free, and by the number of processes."""
+    one, *others = (fed(layout, micro) for micro in (1, 2, 4))
+    for other in others:
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+class Numbers:
+    """Stands for a mixture: window n holds n alone."""
+
+    passes = 0
+
+    def __init__(self):
+        self.read = 0
+
+    def __next__(self):
+        self.read += 1
+        return window([self.read] * 8)
+
+    def state(self):
+        return {"read": self.read}
+
+    def restore(self, state):
+        self.read = state["read"]
+
+
+@pytest.mark.parametrize(("micro", "ranks"), [(4, 1), (1, 1), (2, 1), (1, 2), (2, 2)])
+def test_going_on_with_another_micro_batch_reads_what_was_not_yet_read(micro, ranks):
+    """And cuts it, and gives it positions, as without the stop."""
+    layout = Layout(short_share=0.5, original=4, repeats_end=4.0, steps=6, batch=4)
+
+    def steps(feeder, count):
+        return [batch["input_ids"].view(-1, 8) for batch, _ in zip(feeder, range(count))]
+
+    whole = Feeder(Numbers(), layout, micro=4, accumulate=1)
+    first = Feeder(Numbers(), layout, micro=4, accumulate=1)
+    expected = torch.cat(steps(whole, 6))[12:]
+    steps(first, 3)
+    found = []
+    for rank in range(ranks):
+        again = Feeder(Numbers(), layout, micro=micro, accumulate=4 // micro // ranks, rank=rank, ranks=ranks)
+        again.restore(first.state(3))
+        found += steps(again, 3 * 4 // micro // ranks)
+    assert sorted(torch.cat(found).tolist()) == sorted(expected.tolist())
+
+
+def test_a_step_is_short_as_a_whole_and_every_window_has_jumps_of_its_own():
+    layout = Layout(short_share=0.5, original=16, batch=4, steps=2)
+    rows = [window(range(64 * n, 64 * n + 64)) for n in range(8)]
+    lengths = [make_batch([row], layout, n)["input_ids"].shape[1] for n, row in enumerate(rows)]
+    assert lengths == [64] * 4 + [16] * 4
+    positions = fed(Layout(skip_to=256, batch=4), 4)["position_ids"]
+    assert len({tuple(row.tolist()) for row in positions}) == 8
+
+
 def test_a_density_of_repeats_that_rises_has_its_mean_in_all_and_most_at_the_end():
-    layout = Layout(repeats=0.0, repeats_end=2.0, micro_batches=8)
+    layout = Layout(repeats=0.0, repeats_end=2.0, steps=8)
     plain = torch.arange(4096)
     batches = [make_batch([window(plain.numpy())], layout, n)["input_ids"] for n in range(8)]
     changed = [int((ids != plain).sum()) for ids in batches]
@@ -78,13 +149,13 @@ def test_a_density_of_repeats_that_rises_has_its_mean_in_all_and_most_at_the_end
 
 
 @given(st.floats(0, 1), st.integers(1, 300))
-def test_the_share_of_short_batches_is_kept_from_the_first_on(share, count):
+def test_the_share_of_short_steps_is_kept_from_the_first_on(share, count):
     assert abs(sum(is_short(n, share) for n in range(count)) - count * share) < 1 + 1e-6
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 300))
 def test_a_share_that_changes_is_kept_by_every_beginning_of_the_training(share, end, total):
-    """The first n of N micro-batches hold the sum of their shares: n·share - (share - end)·n²/2N."""
+    """The first n of N steps hold the sum of their shares: n·share - (share - end)·n²/2N."""
     found = np.cumsum([is_short(n, share, end, total) for n in range(total)])
     n = np.arange(1, total + 1)
     assert np.abs(found - (n * share - (share - end) * n * n / (2 * total))).max() < 1 + 1e-6

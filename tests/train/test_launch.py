@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,14 +10,18 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropewalk.errors import UserError
+from ropewalk.files import locked
 from ropewalk.model.shape import Shape
 from ropewalk.settings import parse_arguments, to_arguments
+from ropewalk.train.keeping import Keeper
 from ropewalk.train.memory import Load
+from ropewalk.train.ranks import STARTER
 from ropewalk.train.spread import choose_spread, processes_for
 from ropewalk.verbs.finetune import EXAMPLE, Finetune, finetune
 
@@ -47,7 +52,7 @@ SEVEN = Shape(4096, 32, 11008, 32, 32, 128, 32000, False, 8192)
 
 def spread(way="auto", parameters=10**8, length=8192, **more):
     load = Load(parameters=parameters, trained=parameters, length=length, recompute=True)
-    given = {"ranks": 8, "context": None, "memory": 80 << 30}
+    given = {"ranks": 8, "batch": 64, "context": None, "memory": 80 << 30}
     return choose_spread(way, SEVEN, load, **{**given, **more})
 
 
@@ -60,6 +65,13 @@ def test_the_least_that_fits_is_chosen():
     assert spread(memory=None, **big).context == 1
     assert spread("context").context == 8
     assert spread("context", context=2).context == 2
+
+
+def test_a_batch_that_does_not_divide_is_shared_window_by_window():
+    """By as few as leave equal shares: 12 windows on 8 GPUs are 4 for each pair, 64 on 3 are read by all."""
+    assert (spread(batch=12).sharded, spread(batch=12).context) == (True, 2)
+    assert spread(batch=64, ranks=3).context == 3
+    assert spread(batch=64, ranks=3).why.endswith("batch 64 does not divide by 3")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +133,45 @@ def test_what_all_processes_refuse_is_said_once(tiny_model, tmp_path):
     assert done.stderr.startswith("ropewalk: data")
     assert "shorter than one window" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"short.txt"}
+
+
+def test_what_a_killed_process_had_started_ends_by_itself():
+    inner = "from ropewalk.train.ranks import follow_starter as f; import time; f(); time.sleep(60)"
+    outer = (
+        f"import os, subprocess, sys; os.environ['{STARTER}'] = str(os.getpid())\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {inner!r}])\n"
+        "print(child.pid, flush=True); child.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE, text=True) as starter:
+        child = psutil.Process(int(starter.stdout.readline()))
+        time.sleep(2)
+        assert child.is_running()
+        starter.kill()
+    assert psutil.wait_procs([child], timeout=20)[1] == []
+
+
+@pytest.mark.slow
+def test_a_killed_starter_leaves_no_training_behind_but_its_checkpoint(tiny_model, texts, tmp_path):
+    words = command(tiny_model, tmp_path / "out", texts, "--steps", "100000", "--save-every", "5")
+    work, end = tmp_path / ".out.training", time.monotonic() + 100
+    with open(tmp_path / "said", "w") as said:
+        going = subprocess.Popen(words, stdout=said, stderr=said, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        while not list(work.glob("checkpoint-*")) and time.monotonic() < end:
+            time.sleep(0.1)
+        children = psutil.Process(going.pid).children(recursive=True)
+        going.kill()
+        going.wait()
+    try:
+        assert len(children) >= 2
+        assert psutil.wait_procs(children, timeout=60)[1] == []
+    finally:
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    text = (tmp_path / "said").read_text()
+    assert "stopped behind step" in text and "Traceback" not in text
+    with locked(tmp_path / "out"):
+        assert Keeper(work).newest() is not None
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tiny_llama import write_tiny_model
 
 from ropewalk.results.record import read_result
+from ropewalk.train.identity import read_settings
 from ropewalk.train.keeping import Keeper
 from ropewalk.train.trainer import Watch, WindowTrainer
 from ropewalk.verbs.finetune import finetune
@@ -98,6 +99,8 @@ def test_a_model_in_parts_stopped_and_resumed_is_that_of_one_process(train, tmp_
         (4, {"parallel": "context", "share_window": 2}),
         (3, {"parallel": "context", "batch": 2}),
         (2, {"parallel": "data", "packing": "apart"}),
+        (2, {"parallel": "data", "short_share": 0.5, "micro_batch": None, "repeats_end": 2.0}),
+        (2, {"parallel": "fsdp", "skip_positions": 24, "micro_batch": None}),
         (2, {"parallel": "data", "average": 0.6}),
         (2, {"parallel": "fsdp", "average": 0.6}),
         (2, {"parallel": "fsdp", "lora": True, "lora_embeddings": True}),
@@ -158,6 +161,22 @@ def test_a_checkpoint_belongs_to_no_number_of_processes(train, tmp_path, monkeyp
     assert codes == [0, 0, 0], said
     assert "going on from step" in said[0]
     require_equal(tmp_path / "one", tmp_path / "out")
+
+
+def test_another_micro_batch_goes_on_where_one_was_stopped(train, tmp_path, monkeypatch, capsys):
+    """As a message about memory advises; a checkpoint with the old micro-batch in its identity too."""
+    more = {"steps": 8, "short_share": 0.5, "repeats_end": 2.0}
+    train("one", **more, micro_batch=4)
+    with monkeypatch.context() as patch:
+        when(patch, 4, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit):
+            train("out", **more, micro_batch=4)
+    assert read_settings(tmp_path / ".out.training")["micro_batch"] == 4
+    train("out", **more, micro_batch=1)
+    assert "going on from step 4" in capsys.readouterr().out
+    require_equal(tmp_path / "one", tmp_path / "out")
+    train("one", **more, micro_batch=2)
+    assert "already trained" in capsys.readouterr().out
 
 
 @pytest.mark.slow

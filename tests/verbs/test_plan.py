@@ -11,7 +11,9 @@ from ropewalk.cli import main
 from ropewalk.errors import UserError
 from ropewalk.model.known import SIZES, known_config
 from ropewalk.model.shape import empty_model, shape_of
-from ropewalk.train.memory import choose
+from ropewalk.train.cards import find_card
+from ropewalk.train.memory import choose, parts
+from ropewalk.verbs.finetune import Finetune, _room
 
 
 def test_a_known_shape_has_the_parameters_that_the_paper_names():
@@ -56,6 +58,28 @@ def test_the_plan_is_what_finetune_would_choose():
         more = {"rows": rows, "memory": memory, "recompute": None, "compiled": asked["compiled"]}
         micro, recompute = choose(config, **sizes, **more)
         assert (asked["micro_batch"], asked["recompute"]) == (micro, recompute)
+
+
+@pytest.mark.parametrize(
+    ("window", "gpus", "batch"),
+    [(16384, 3, 64), (32768, 8, 12), (16384, 8, 64), (65536, 4, 8), (8192, 4, 64)],
+)
+def test_on_several_cards_plan_and_finetune_do_the_same(tmp_path, monkeypatch, window, gpus, batch):
+    """Copies, parts of the weights or of the windows; how many rows at once, what is computed twice."""
+    import torch
+
+    memory = find_card("H100").memory
+    (tmp_path / "config.json").write_text(json.dumps(known_config("llama-2-7b")))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (memory, memory))
+    monkeypatch.setenv("WORLD_SIZE", str(gpus))
+    found = ropewalk.plan("llama-2-7b", to=window, gpus=gpus, batch=batch)
+    asked = next(one for one in found["ways"] if one["way"] == found["asked"])
+    settings = Finetune(model=str(tmp_path), out="out", data=("stdlib",), batch=batch)
+    spread, load = _room(settings, tmp_path, found["parameters"], window, batch, "cuda")
+    assert (asked["context"], asked["cards"] != "whole copies") == (spread.context, spread.sharded)
+    chosen = {"micro_batch": load.rows, "recompute": load.recompute, "attention_kept": load.attention_kept}
+    assert {key: asked[key] for key in chosen} == chosen
+    assert sum(parts(shape_of(known_config("llama-2-7b")), load).values()) == asked["peak_bytes"]
 
 
 def test_what_does_not_fit_comes_with_what_would(capsys):

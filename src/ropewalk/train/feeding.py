@@ -30,12 +30,17 @@ REMEMBERED = 256
 class Layout:
     """How a window becomes a row of a batch.
 
+    All chances are drawn by the number of the window, or of the optimizer step, from the beginning: how many
+    windows are in memory at once, and on how many processes, changes none of them.
+
     packing: "joined": documents follow each other and see each other; "apart": positions begin anew at
     each document, and attention stays inside it.
-    short_share: share of the micro-batches that are cut into windows of ``original`` tokens, L.
-    short_share_end: where that share has come, evenly, by the last of ``micro_batches``; None: it stays.
+    short_share: share of the optimizer steps whose windows are cut into some of ``original`` tokens, L. A
+    step is short as a whole: the rows of a micro-batch have one length, and its size must not matter.
+    short_share_end: where that share has come, evenly, by the last of ``steps``; None: it stays.
     repeats: passages for every 256 tokens that come back later in the window: see data/repeats.py.
-    repeats_end: where that density has come, evenly, by the last of ``micro_batches``; None: it stays.
+    repeats_end: where that density has come, evenly, by the last of ``steps``; None: it stays.
+    batch: windows in an optimizer step, on all ranks together.
     skip_to: L' of skip-position training, 0 without: the row's position ids jump ahead so that its
     ``segments`` pieces span up to L' (PoSE, Zhu et al. 2023, arXiv 2309.10400).
     """
@@ -47,7 +52,8 @@ class Layout:
     segments: int = 2
     seed: int = 0
     short_share_end: float | None = None
-    micro_batches: int = 0
+    steps: int = 0
+    batch: int = 1
     repeats: float = 0.0
     repeats_end: float | None = None
 
@@ -77,7 +83,7 @@ class Feeder:
         self._mixture, self._layout = mixture, layout
         self._micro, self._accumulate, self._rank, self._ranks = micro, accumulate, rank, ranks
         self._part, self._parts, self._ahead = part, parts, ahead
-        self._step = self._groups = 0
+        self._step = self._windows = 0
         self._states: deque[tuple[int, dict[str, Any]]] = deque(maxlen=REMEMBERED)
         self._lock = threading.Lock()  # the reader-ahead writes, the Trainer's thread reads
         self._remember()
@@ -92,9 +98,9 @@ class Feeder:
                 for rank in range(self._ranks):
                     windows = [next(self._mixture) for _ in range(self._micro)]
                     if rank == self._rank:
-                        batch = make_batch(windows, self._layout, self._groups)
+                        batch = make_batch(windows, self._layout, self._windows)
                         batch = split(batch, self._part, self._parts) if self._parts > 1 else batch
-                    self._groups += 1
+                    self._windows += self._micro
                 if turn == self._accumulate - 1:
                     self._step += 1
                     self._remember()
@@ -114,7 +120,8 @@ class Feeder:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state`."""
         self._mixture.restore(state["mixture"])
-        self._step, self._groups = int(state["step"]), int(state["groups"])
+        self._step = int(state["step"])
+        self._windows = self._step * self._accumulate * self._ranks * self._micro
         self._states.clear()
         self._remember()
 
@@ -126,33 +133,30 @@ class Feeder:
         state = {
             "mixture": self._mixture.state(),
             "step": self._step,
-            "groups": self._groups,
             "passes": self._mixture.passes,
         }
         with self._lock:
             self._states.append((self._step, state))
 
 
-def make_batch(windows: list[Window], layout: Layout, number: int) -> dict[str, Tensor]:
+def make_batch(windows: list[Window], layout: Layout, first: int) -> dict[str, Tensor]:
     """One micro-batch: input_ids and labels (B, T) int64, and position_ids, attention_mask where needed.
 
     labels[:, t] is the token after input_ids[:, t]; the last of a row has none (`IGNORED`).
-    number: the micro-batch's number from the beginning, from which all its chances are drawn.
+    first: the first window's number from the beginning of the training; all are of one optimizer step.
     """
-    first, density = number * len(windows), repeats_at(number, layout)
-    rows = [_repeated(window.ids, layout.seed, first + i, density) for i, window in enumerate(windows)]
-    ids = torch.from_numpy(np.stack(rows))
-    short = is_short(number, layout.short_share, layout.short_share_end, layout.micro_batches)
+    ids = torch.from_numpy(
+        np.stack([_repeated(window.ids, layout, number) for number, window in enumerate(windows, first)])
+    )
+    short = is_short(first // layout.batch, layout.short_share, layout.short_share_end, layout.steps)
     if short and 0 < layout.original < ids.shape[1] and not layout.skip_to:
         return _short_rows(ids, layout.original)
     labels = torch.full_like(ids, IGNORED)
     labels[:, :-1] = ids[:, 1:]
     batch = {"input_ids": ids, "labels": labels}
     if layout.skip_to and not short:
-        rng = np.random.default_rng([layout.seed, number])
-        jumping = [
-            skipped_positions(ids.shape[1], layout.skip_to, layout.segments, rng) for _ in range(len(ids))
-        ]
+        chances = [np.random.default_rng([layout.seed, first + row]) for row in range(len(ids))]
+        jumping = [skipped_positions(ids.shape[1], layout.skip_to, layout.segments, rng) for rng in chances]
         batch["position_ids"] = torch.from_numpy(np.stack(jumping))
         # Without a mask, transformers takes a jump of the positions for the start of another document.
         batch["attention_mask"] = torch.ones_like(ids)
@@ -167,35 +171,38 @@ def make_batch(windows: list[Window], layout: Layout, number: int) -> dict[str, 
 
 
 def repeats_at(number: int, layout: Layout) -> float:
-    """The density of repeats in micro-batch ``number`` from the beginning.
+    """The density of repeats in window ``number`` from the beginning.
 
-    >>> rising = Layout(repeats=0.0, repeats_end=2.0, micro_batches=4)
+    >>> rising = Layout(repeats=0.0, repeats_end=2.0, steps=2, batch=2)
     >>> [repeats_at(n, rising) for n in range(4)]
     [0.25, 0.75, 1.25, 1.75]
     """
     start, end = layout.repeats, layout.repeats_end
-    if end is None or layout.micro_batches < 1:
+    if end is None or layout.steps < 1:
         return start
-    return start + (end - start) * min(1.0, (number + 0.5) / layout.micro_batches)
+    return start + (end - start) * min(1.0, (number + 0.5) / (layout.steps * layout.batch))
 
 
-def _repeated(ids: np.ndarray, seed: int, number: int, density: float) -> np.ndarray:
+def _repeated(ids: np.ndarray, layout: Layout, number: int) -> np.ndarray:
     """Window ``number`` from the beginning, with the passages that are to come back."""
+    density = repeats_at(number, layout)
     if not density:
         return ids
-    return with_repeats(ids, np.random.default_rng([seed, number, REPEATS]), density)
+    return with_repeats(ids, np.random.default_rng([layout.seed, number, REPEATS]), density)
 
 
 def is_short(number: int, share: float, end: float | None = None, total: int = 0) -> bool:
-    """Does micro-batch ``number`` belong to the share? As many of the first n do as n·share, rounded down.
+    """Does optimizer step ``number``, from 0, belong to the share?
 
-    With ``end`` the share goes evenly from ``share`` to it over ``total`` micro-batches, and as many of the
+    As many of the first n do as n·share, rounded down.
+
+    With ``end`` the share goes evenly from ``share`` to it over ``total`` steps, and as many of the
     first n do as the shares of those add up to.
 
     >>> [is_short(n, 0.25) for n in range(8)]
     [False, False, False, True, False, False, False, True]
     >>> [n for n in range(8) if is_short(n, 1.0, 0.0, 8)]
-    [1, 2, 4, 7]
+    [1, 2, 3, 7]
     """
 
     def so_far(count: int) -> int:

@@ -9,6 +9,7 @@ from ..model.shape import Shape
 from .cards import Card
 from .memory import GPU_TOKENS, RESERVE, Load, divisor, fits, host_bytes, least, longest, need, parts, saved
 from .pace import Pace, pace, work
+from .spread import choose_spread, held
 
 COMPILE_FROM = 1e15
 """Tokens × parameters from which compiling a training pays. On an H100 it takes some ten seconds, and takes
@@ -85,30 +86,22 @@ def compiles(parameters: int, tokens: int, *, lora: bool, ranks: int) -> bool:
 
 
 def way(question: Question, *, lora: bool, recompute: bool) -> Way:
-    """How ``cards`` cards would do it: with whole copies, else parts of the weights, else of the windows.
-
-    The first that fits; the last one tried when none does.
-    """
+    """How ``cards`` cards would do it: spread as `finetune` spreads them, with as many rows as fit."""
     q = question
-    load, context = None, 1
-    for shards, context in _spreads(q):
-        length = -(-q.window // context)
-        rows = max(1, q.batch * context // q.cards)
-        load = Load(
-            parameters=q.parameters,
-            trained=q.adapters if lora else q.parameters,
-            length=length,
-            recompute=recompute,
-            shards=shards,
-            copies=q.cards if shards == 1 else 1,
-            compiled=compiles(q.parameters, q.tokens * q.steps, lora=lora, ranks=q.cards),
-        )
-        most = divisor(rows, max(1, GPU_TOKENS // length))
-        micro = next((n for n in range(most, 0, -1) if rows % n == 0 and _fits(q, load, n)), None)
-        load = replace(load, rows=micro or 1)
-        if micro is not None:
-            break
-    assert load is not None
+    alone = Load(
+        parameters=q.parameters,
+        trained=q.adapters if lora else q.parameters,
+        length=q.window,
+        recompute=True,
+        compiled=compiles(q.parameters, q.tokens * q.steps, lora=lora, ranks=q.cards),
+    )
+    memory = q.card.memory
+    spread = choose_spread("auto", q.shape, alone, ranks=q.cards, batch=q.batch, context=None, memory=memory)
+    context, load = spread.context, replace(held(alone, spread, q.cards), recompute=recompute)
+    rows = q.batch * context // q.cards
+    most = divisor(rows, max(1, GPU_TOKENS // load.length))
+    micro = next((n for n in range(most, 0, -1) if rows % n == 0 and _fits(q, load, n)), 1)
+    load = replace(load, rows=micro)
     if recompute:
         load = saved(q.shape, load, q.card.memory, context)
     return Way(
@@ -124,17 +117,6 @@ def way(question: Question, *, lora: bool, recompute: bool) -> Way:
 
 def _fits(q: Question, load: Load, rows: int) -> bool:
     return fits(q.shape, replace(load, rows=rows), q.card.memory)
-
-
-def _spreads(q: Question) -> list[tuple[int, int]]:
-    """(cards that share the weights, cards that share a window), from the least sharing to the most."""
-    if q.cards == 1:
-        return [(1, 1)]
-    whole = [(1, 1), (q.cards, 1)] if q.batch % q.cards == 0 else []
-    shared = [
-        (q.cards, n) for n in range(2, q.cards + 1) if q.cards % n == 0 and q.batch % (q.cards // n) == 0
-    ]
-    return whole + shared
 
 
 def ways(question: Question) -> list[Way]:

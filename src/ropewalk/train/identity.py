@@ -11,6 +11,10 @@ from ..files import to_json, write_atomic
 
 SETTINGS = "settings.json"
 
+ROWS = "micro_batch"
+"""Kept beside the identity and no part of it: how many windows are in memory at once changes neither the data
+nor, but for the order of sums, the weights. What ran out of memory goes on with fewer."""
+
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     """The first setting in which two trainings differ, in words; None when they are the same.
@@ -18,10 +22,15 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     >>> difference({"rate": 0.1, "steps": 5}, {"rate": 0.2, "steps": 5})
     'rate was 0.1, now 0.2'
     """
-    for key in sorted({*before, *now}):
+    for key in sorted({*before, *now} - {ROWS}):
         if before.get(key) != now.get(key):
             return f"{key} was {_short(before.get(key))}, now {_short(now.get(key))}"
     return None
+
+
+def is_same(found: dict[str, Any] | None, now: dict[str, Any]) -> bool:
+    """Is what was found the same training?"""
+    return found is not None and difference(found, now) is None
 
 
 def require_same(found: dict[str, Any] | None, now: dict[str, Any], out: Path) -> None:

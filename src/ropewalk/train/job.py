@@ -26,7 +26,7 @@ from ..model.source import Source, display_name
 from ..results.record import provenance, write_result
 from .engine import Outcome, Plan, train
 from .feeding import Feeder, Layout
-from .identity import difference, read_settings, require_same, write_settings
+from .identity import ROWS, difference, is_same, read_settings, require_same, write_settings
 from .keeping import Keeper
 from .lora import ADAPTER, merge, save_adapter
 from .ranks import agree, local_rank, world
@@ -102,7 +102,8 @@ def _begin(
     if done is None:
         _claim(keeper, job, identity)
         return None
-    if read_settings(keeper.work) in (None, identity):
+    found = read_settings(keeper.work)
+    if found is None or is_same(found, identity):
         keeper.remove()  # the process that finished was killed before it could
     console.say(f"{job.out} is already trained with these settings on these data")
     return done
@@ -111,23 +112,27 @@ def _begin(
 def _completed(job: Job, identity: dict[str, Any]) -> dict[str, Any] | None:
     """The record of a finished OUT with the same identity. Raises UserError when it is another's."""
     record = read_record(job.out)
-    if record is None or (job.overwrite and record.get("fingerprint") != fingerprint(identity)):
+    if record is None:
         return None
-    if record.get("fingerprint") == fingerprint(identity):
+    before = record.get("identity")
+    whole = record.get("fingerprint") == fingerprint(before)  # and no snapshot of one of its steps
+    if whole and is_same(before, identity):
         return record
+    if job.overwrite:
+        return None
     if record.get("verb") != "finetune":
         raise UserError(f"{job.out} holds what `ropewalk {record.get('verb')}` made; name another output")
-    require_same(record.get("identity"), identity, job.out)
+    require_same(before, identity, job.out)
     return None
 
 
 def _claim(keeper: Keeper, job: Job, identity: dict[str, Any]) -> None:
     found = read_settings(keeper.work) if keeper.checkpoints() else None
-    if job.overwrite and found != identity:
+    if job.overwrite and not is_same(found, identity):
         keeper.remove()
     else:
         require_same(found, identity, job.out)
-    write_settings(keeper.work, identity)
+    write_settings(keeper.work, {**identity, ROWS: job.plan.micro})
 
 
 def _identity(job: Job, block: dict[str, Any], data: list[dict[str, Any]]) -> dict[str, Any]:
@@ -144,7 +149,6 @@ def _identity(job: Job, block: dict[str, Any], data: list[dict[str, Any]]) -> di
         "schedule": plan.schedule,
         "window": plan.length,
         "batch": plan.batch,
-        "micro_batch": plan.micro,
         "seed": plan.seed,
         "dtype": plan.dtype,
         "clip": plan.clip,

@@ -15,10 +15,7 @@ from typing import Any
 
 from .. import console
 from ..errors import UserError
-from .ranks import REPORT
-
-GRACE = 600
-"""Seconds that processes get to save after Ctrl-C or SIGTERM. torch before 2.13 allows 30 at most."""
+from .ranks import GRACE, REPORT, STARTER
 
 
 def launch(arguments: Sequence[str], processes: int, cpu: bool) -> None:
@@ -74,7 +71,7 @@ def _failure(error: Any) -> BaseException:
 @contextlib.contextmanager
 def _environment(place: Path, processes: int, cpu: bool) -> Iterator[None]:
     """While processes are started: where they leave an error, their threads, and text to the right stream."""
-    more = {REPORT: str(place / "report")}
+    more = {REPORT: str(place / "report"), STARTER: str(os.getpid())}
     if cpu and "OMP_NUM_THREADS" not in os.environ:
         more["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
     before = {name: os.environ.get(name) for name in more}

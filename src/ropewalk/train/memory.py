@@ -290,17 +290,19 @@ def choose(
     recompute: bool | None,
     dtype: Literal["bf16", "float32"] = "bf16",
     compiled: bool = False,
+    shards: int = 1,
+    copies: int = 1,
 ) -> tuple[int, bool]:
     """(rows in memory at once, recompute activations?) for ``rows`` rows of ``length`` tokens on one rank.
 
     config: as transformers reads it.   memory: free bytes of the device, None on a CPU.
-    recompute: what the user said, None for nothing.   compiled: see `Load`.
+    recompute: what the user said, None for nothing.   compiled, shards, copies: see `Load`.
     The rows divide ``rows``; they are 1 when nothing fits: the attempt then says what is missing.
     """
     if memory is None:
         return divisor(rows, max(1, CPU_TOKENS // length)), bool(recompute)
     shape = shape_from(config)
-    load = Load(parameters=parameters, trained=trained, length=length, dtype=dtype, compiled=compiled)
+    load = Load(parameters, trained, length, dtype=dtype, shards=shards, copies=copies, compiled=compiled)
     most = divisor(rows, max(1, GPU_TOKENS // length))
     for again in (False, True) if recompute is None else (recompute,):
         for at_once in _divisors(most):

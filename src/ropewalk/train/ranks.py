@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,12 @@ PATIENCE = datetime.timedelta(hours=1)
 
 REPORT = "ROPEWALK_REPORT"
 """Variable with the file into which an error goes when the process that started all of them says it."""
+
+STARTER = "ROPEWALK_STARTER"
+"""Variable with the id of the process that started all of them, which they do not outlive."""
+
+GRACE = 600
+"""Seconds that processes get to save after Ctrl-C or SIGTERM. torch before 2.13 allows 30 at most."""
 
 _store: Any = None
 
@@ -48,6 +56,7 @@ def begin(device: str) -> None:
     rank, ranks = world()
     if ranks == 1:
         return
+    follow_starter()
     import torch
     import torch.distributed as dist
 
@@ -79,6 +88,21 @@ def begin(device: str) -> None:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"the {ranks} processes do not find each other: {reason}") from None
     _store = dist.PrefixStore("ropewalk", store)
+
+
+def follow_starter() -> None:
+    """End as after SIGTERM, saved, when the process that started this one is gone: killed, it is silent."""
+    starter = int(os.environ.get(STARTER, 0))
+
+    def follow() -> None:
+        while os.getppid() == starter:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(128 + signal.SIGTERM)
+
+    if starter:
+        threading.Thread(target=follow, daemon=True, name="follow-starter").start()
 
 
 def end() -> None:

@@ -47,7 +47,7 @@ class Finetune:
     packing: Literal["joined", "apart"] = option(
         "joined", help="documents in one window see each other, or not"
     )
-    short_share: float = option(0.0, help="share of the batches cut to the original window L")
+    short_share: float = option(0.0, help="share of the steps whose windows are cut to the original window L")
     short_share_end: float | None = option(
         None, help="where that share has come, evenly, by the last step (default: it stays)"
     )
@@ -157,7 +157,8 @@ def _train(settings: Finetune, device: str) -> dict[str, Any]:
         segments=settings.segments,
         seed=settings.seed,
         short_share_end=settings.short_share_end,
-        micro_batches=plan.steps * plan.batch // plan.micro,
+        steps=plan.steps,
+        batch=plan.batch,
         repeats=settings.repeats,
         repeats_end=settings.repeats_end,
     )
@@ -368,7 +369,7 @@ def _room(
     from ..train.forecast import refusal
     from ..train.memory import Load, choose
     from ..train.ranks import world
-    from ..train.spread import choose_spread
+    from ..train.spread import choose_spread, held
 
     ranks = world()[1]
     config = text_part(as_read(read_config(path)))
@@ -378,32 +379,36 @@ def _room(
     compiled = _compiled(settings, parameters, batch * length, device, ranks)
     alone = Load(parameters, trained, length, dtype=dtype, recompute=True, compiled=compiled)
     shape = shape_from(config)
+    shared = settings.share_window
     spread = choose_spread(
-        settings.parallel, shape, alone, ranks=ranks, context=settings.share_window, memory=memory
+        settings.parallel, shape, alone, ranks=ranks, batch=batch, context=shared, memory=memory
     )
     if spread.context > 1 and settings.packing == "apart":
-        raise UserError("packing apart needs a mask that processes sharing a window do not have; use joined")
+        why = f"packing apart needs a mask that processes sharing a window do not have ({spread.why})"
+        raise UserError(f"{why}; use joined")
     if spread.context > 1 and settings.attention not in (None, "sdpa"):
         raise UserError(f"attention {settings.attention}: processes that share a window use sdpa")
     shares = ranks // spread.context
     if batch % shares:
         who = "groups that share windows" if spread.context > 1 else "processes"
         raise UserError(f"batch {batch} does not divide by the {shares} {who}")
-    parts = ranks if spread.sharded else 1
+    load = held(alone, spread, ranks)
     micro, recompute = choose(
         config,
-        parameters=parameters // parts,
-        trained=trained // parts,
-        length=-(-length // spread.context),
+        parameters=parameters,
+        trained=trained,
+        length=load.length,
         rows=batch // shares,
         memory=memory,
         recompute=settings.recompute,
         compiled=compiled,
+        shards=load.shards,
+        copies=load.copies,
     )
     micro = settings.micro_batch or _begun(settings, batch // shares) or micro
     if batch // shares % micro:
         raise UserError(f"batch {batch} does not divide by {shares} × micro_batch {micro}")
-    load = replace(alone, length=-(-length // spread.context), shards=parts, rows=micro, recompute=recompute)
+    load = replace(load, rows=micro, recompute=recompute)
     if memory is not None and not settings.only and settings.micro_batch is None:
         reason = refusal(shape, load, memory)
         if reason is not None:
@@ -446,10 +451,10 @@ def _savings_in_words(load: Load) -> str:
 
 
 def _begun(settings: Finetune, rows: int) -> int | None:
-    """The micro-batch of a training to go on with, where ``rows`` divide by it: other processes keep it."""
-    from ..train.identity import read_settings
+    """The micro-batch of a training to go on with, where ``rows`` divide by it: so its sums stay the same."""
+    from ..train.identity import ROWS, read_settings
 
     out = Path(settings.out)
     before = None if settings.overwrite else read_settings(out.with_name(f".{out.name}.training"))
-    micro = (before or {}).get("micro_batch")
+    micro = (before or {}).get(ROWS)
     return micro if isinstance(micro, int) and micro > 0 and rows % micro == 0 else None
