@@ -50,7 +50,7 @@ def pieces(text: str, size: int = PIECE) -> Iterator[str]:
     """``text`` in parts of at most ``size`` characters, cut behind a line end, else a space, else anywhere.
 
     >>> list(pieces("ab\\ncd ef", 5))
-    ['ab\\n', 'cd ', 'ef']
+    ['ab\\n', 'cd ef']
     """
     at = 0
     while len(text) - at > size:
