@@ -92,7 +92,7 @@ def flag_lies() -> list[Lie]:
         ("export an unknown type", EXPORT + " --type q4", "choose one of|invalid choice"),
         ("doctor without a model", "doctor", "required"),
         ("doctor a base of no number", "doctor m --base x", "not a number"),
-        ("doctor into the model", "doctor m --fix m", "was not made by ropewalk"),
+        ("doctor into the model", "doctor m --fix m", "is the model itself"),
         ("report without results", "report --out o", "required"),
         ("report without an output", "report results", "--out"),
         ("demo into a file", "demo --out t.txt", "output t.txt is a file"),

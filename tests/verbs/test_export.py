@@ -127,6 +127,7 @@ def test_a_gguf_directory_holds_file_card_and_record(tmp_path, base):
         (["base", "out", "--adapter", "adapter", "--type", "f16"], "add --gguf"),
         (["base", "there.gguf"], "there already"),
         (["base", "full", "--gguf"], "not made by ropewalk"),
+        (["base", "tuned", "--gguf"], "holds what `ropewalk finetune` made"),
         (["adapter", "out", "--gguf"], "name its base"),
         (["base", "out", "--adapter", "base"], "not a LoRA adapter"),
         (["base", "base", "--gguf"], "model itself"),
@@ -137,6 +138,8 @@ def test_a_users_fault_is_said_in_one_line(tmp_path, base, words, part, capsys, 
     (tmp_path / "there.gguf").write_text("x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("x")
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "ropewalk.json").write_text('{"verb": "finetune"}')
     before = sorted(os.listdir(tmp_path))
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()

@@ -27,10 +27,10 @@ from ..results.record import provenance, write_result
 from .engine import Outcome, Plan, train
 from .feeding import Feeder, Layout
 from .identity import difference, read_settings, require_same, write_settings
-from .keeping import Keeper
+from .keeping import Keeper, snapshot_path
 from .lora import ADAPTER, merge, save_adapter
 from .ranks import agree, local_rank, world
-from .snapshots import Snapshots
+from .snapshots import Snapshots, require_replaceable
 
 LOG = "training.json"
 AHEAD = 4
@@ -96,10 +96,12 @@ def _begin(
     job: Job, identity: dict[str, Any], keeper: Keeper, held: contextlib.ExitStack
 ) -> dict[str, Any] | None:
     """Take hold of OUT; the record of a training that is complete, None for one to begin or go on with."""
-    require_ours(job.out)
+    require_ours(job.out, "finetune")
     held.enter_context(locked(job.out))
     done = _completed(job, identity)
     if done is None:
+        for step in job.keep_at:
+            require_replaceable(snapshot_path(job.out, step), identity, job.overwrite)
         _claim(keeper, job, identity)
         return None
     if read_settings(keeper.work) in (None, identity):
@@ -115,8 +117,6 @@ def _completed(job: Job, identity: dict[str, Any]) -> dict[str, Any] | None:
         return None
     if record.get("fingerprint") == fingerprint(identity):
         return record
-    if record.get("verb") != "finetune":
-        raise UserError(f"{job.out} holds what `ropewalk {record.get('verb')}` made; name another output")
     require_same(record.get("identity"), identity, job.out)
     return None
 
@@ -260,7 +260,7 @@ def _write(
 
     dtype = load_config(job.source).dtype or torch.float32
     rows = _rows(outcome, job.plan)
-    with new_directory(job.out) as beside:
+    with new_directory(job.out, "finetune") as beside:
         model = outcome.model
         with quiet():
             if job.plan.lora:
