@@ -45,7 +45,7 @@ def same_companions(source: Path, place: Path) -> None:
             target = place / file.relative_to(source)
             if (
                 file.is_file()
-                and file.suffix not in (".bin", ".pt", ".pth", ".pkl", ".py")
+                and file.suffix not in (".bin", ".pt", ".pth", ".pkl", ".pickle", ".py")
                 and not target.exists()
             ):
                 target.parent.mkdir(exist_ok=True)

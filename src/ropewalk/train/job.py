@@ -19,6 +19,7 @@ from ..data.windows import Encode, Marks
 from ..errors import UserError
 from ..files import fingerprint, locked, new_directory, read_record, require_ours, write_record
 from ..model.card import origin, write_card
+from ..model.checkpoint import same_companions
 from ..model.inspect import inspect_directory
 from ..model.load import load_config, load_tokenizer, model_block
 from ..model.quiet import quiet
@@ -178,9 +179,9 @@ def _snapshots(
         return None
 
     def fill(beside: Path, step: int) -> dict[str, Any]:
-        copy_companions(job.source, beside)
+        _copy_companions(job.source, beside)
         after = _block_after(job, before, beside, step, data, f"{job.out.name}-step-{step}")
-        return {
+        record = {
             "verb": "finetune",
             "settings": job.settings,
             "identity": identity,
@@ -188,6 +189,8 @@ def _snapshots(
             "model": after,
             "from": before,
         }
+        write_card(beside, record, origin(Source("directory", job.source, display_name(job.source))))
+        return record
 
     return Snapshots(job.keep_at, job.out, load_config(job.source).dtype or torch.float32, fill)
 
@@ -268,7 +271,7 @@ def _write(
                 shutil.copyfile(job.source / "config.json", beside / ADAPTER / "config.json")
                 model = merge(model, dtype)
             model.to(dtype).save_pretrained(beside)
-        copy_companions(job.source, beside)
+        _copy_companions(job.source, beside)
         for file in beside.rglob("*.safetensors"):
             os.chmod(file, (beside / "config.json").stat().st_mode & 0o777)
         after = _block_after(job, before, beside, job.plan.steps, data, job.out.name)
@@ -288,14 +291,11 @@ def _write(
     return record
 
 
-def copy_companions(source: Path, target: Path) -> None:
-    """Everything of a checkpoint that is not weights: config, tokenizer, generation settings, as they are."""
-    for file in sorted(source.iterdir()):
-        weights = file.suffix in (".safetensors", ".bin", ".pt", ".pth", ".gguf") or file.name.endswith(
-            ".safetensors.index.json"
-        )
-        if file.is_file() and not weights and file.name not in ("ropewalk.json", LOG):
-            shutil.copyfile(file, target / file.name)
+def _copy_companions(source: Path, target: Path) -> None:
+    """The source's config, tokenizer, generation settings and licence, as they are: see `COMPANIONS`."""
+    (target / "generation_config.json").unlink(missing_ok=True)  # transformers' own guess at it
+    same_companions(source, target)
+    shutil.copyfile(source / "config.json", target / "config.json")
 
 
 def _block_after(
