@@ -25,6 +25,7 @@ from ..model.load import load_config, load_tokenizer, model_block
 from ..model.quiet import quiet
 from ..model.source import Source, display_name
 from ..results.record import provenance, write_result
+from .adapters import write_base
 from .engine import Outcome, Plan, train
 from .feeding import Feeder, Layout
 from .identity import difference, read_settings, require_same, write_settings
@@ -256,8 +257,8 @@ def _write(
 ) -> dict[str, Any]:
     """OUT: the weights in the source's own precision, its config and tokenizer, the log, the record.
 
-    With LoRA the weights are the merged ones, and ``adapter/`` holds the adapter with the config that
-    carries the scaling it was trained under: adapter_config.json has no room for it.
+    With LoRA the weights are the merged ones, and ``adapter/`` holds the adapter and what tells its
+    base: see `write_base`.
     """
     import torch
 
@@ -268,7 +269,7 @@ def _write(
         with quiet():
             if job.plan.lora:
                 save_adapter(model, beside / ADAPTER)
-                shutil.copyfile(job.source / "config.json", beside / ADAPTER / "config.json")
+                write_base(beside / ADAPTER, job.source, before["name"])
                 model = merge(model, dtype)
             model.to(dtype).save_pretrained(beside)
         _copy_companions(job.source, beside)

@@ -31,7 +31,7 @@ EXAMPLE = """ropewalk export longer-model gguf-model --gguf
 class Export:
     """Write a model for others to use: an adapter merged into its base, or GGUF with the right rope keys.
 
-    An adapter is refused on a base with another scaling than it was trained under.
+    An adapter is refused on a base with another scaling or other weights than it was trained on.
     GGUF is written for Llama and Mistral models; for others llama.cpp's own converter is named.
     """
 
