@@ -49,6 +49,8 @@ def flag_lies() -> list[Lie]:
         ("device unknown", FINETUNE + " --device tpu", "device is 'tpu'"),
         ("device not there", FINETUNE + " --device cuda", "torch sees no GPU"),
         ("only and lora", FINETUNE + " --lora --only norm", "exclude each other"),
+        ("rank without lora", FINETUNE + " --lora-rank 64", "add --lora"),
+        ("embeddings without lora", FINETUNE + " --lora-embeddings", "add --lora"),
         ("only nothing", FINETUNE + " --only no_such_weight", "no_such_weight"),
         ("chunks as long as the window", FINETUNE + " --skip-positions 64", "is not shorter than the window"),
         ("micro-batch too large", FINETUNE + " --batch 2 --micro-batch 3", "does not divide"),

@@ -250,12 +250,22 @@ def test_a_second_process_on_the_same_output_is_refused(tiny_model, texts, tmp_p
         ({"repeats_end": 5.0}, "repeats_end is 5.0; passages for every 256 tokens, from 0 to 4"),
         ({"repeats_end": 0.5, "packing": "apart"}, "exclude each other"),
         ({"device": "tpu"}, "choose auto, cpu or cuda"),
+        ({"lora_rank": 64}, "lora_rank is 64, and that is for adapters; add --lora"),
+        ({"lora_rank": 8}, "lora_rank is 8, and that is for adapters; add --lora"),
+        ({"lora_embeddings": True}, "lora_embeddings is True, and that is for adapters; add --lora"),
+        ({"lora_rank": 0, "lora": True}, "lora_rank is 0; at least 1"),
     ],
 )
 def test_a_setting_that_means_nothing_is_refused_in_one_line(tiny_model, texts, tmp_path, more, said):
     with pytest.raises(UserError, match=said):
         run(tiny_model, tmp_path / "out", texts, **more)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_share_of_short_windows_that_cuts_nothing_is_said(tiny_model, texts, tmp_path, capsys):
+    for window, said in ((16, True), (64, False)):
+        run(tiny_model, tmp_path / str(window), texts, window=window, short_share=0.5, steps=1)
+        assert ("short-share cuts nothing: the original window L is 16" in capsys.readouterr().out) is said
 
 
 def test_the_record_names_data_by_files_alone_and_by_their_folder_where_two_are_alike():
