@@ -79,6 +79,23 @@ def test_the_loss_falls_and_every_step_is_in_the_log(tuned):
     assert result["evaluation"] == "training"
 
 
+def test_the_end_and_a_peak_that_is_not_reached_are_said(tiny_model, texts, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        after_step(patch, 5, die)
+        with pytest.raises(RuntimeError):
+            run(tiny_model, tmp_path / "out", texts, warmup=8)
+    said = capsys.readouterr().out
+    assert "the peak is never reached: all 8 steps are warm-up" in said and "wrote" not in said
+    run(tiny_model, tmp_path / "out", texts, warmup=8)
+    loss = read_result(tmp_path / "out" / "training.json")["summary"]["loss_last_tenth"]
+    last = capsys.readouterr().out.splitlines()[-1]
+    wanted = f"wrote {tmp_path / 'out'}: loss {loss:.3f} in the last tenth of the steps, 1,280 tokens in "
+    assert last.startswith(wanted) and last.endswith(" from step 3 on")
+    run(tiny_model, tmp_path / "whole", texts, steps=9, warmup=8)
+    said = capsys.readouterr().out
+    assert "never reached" not in said and "2,304 tokens in 0:" in said.splitlines()[-1]
+
+
 def test_the_record_says_from_what_it_came_and_how(tuned, tiny_model):
     record = read_record(tuned)
     assert record["verb"] == "finetune"

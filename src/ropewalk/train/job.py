@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,7 @@ def run(job: Job) -> dict[str, Any]:
     block, data = _same_everywhere(job)
     identity = _identity(job, block, data)
     keeper = Keeper(job.out.parent / f".{job.out.name}.training")
+    started = time.monotonic()
     with contextlib.ExitStack() as held:
         done = agree(lambda: _begin(job, identity, keeper, held))
         if done is not None:
@@ -76,6 +78,7 @@ def run(job: Job) -> dict[str, Any]:
         record = agree(lambda: _write(job, outcome, block, data, identity))
         if world()[0] == 0:
             keeper.remove()
+            console.say(_end_in_words(job, outcome, time.monotonic() - started))
     return record
 
 
@@ -344,7 +347,6 @@ def _log(
     import torch
 
     plan, layout = job.plan, job.layout
-    last = rows[-max(1, len(rows) // 10) :]
     seconds = outcome.seconds if plan.device == "cuda" else None
     protocol = {
         "name": "next-token",
@@ -377,7 +379,7 @@ def _log(
         "data": data,
         "rows": rows,
         "summary": {
-            "loss_last_tenth": math.fsum(row["loss"] for row in last) / len(last),
+            "loss_last_tenth": _last_loss(rows),
             "tokens": rows[-1]["tokens"],
             "passes": outcome.passes,
             # on a CPU the same inputs give the same bytes, so no time is among them
@@ -392,6 +394,21 @@ def _log(
             attention=outcome.attention,
         ),
     }
+
+
+def _last_loss(rows: list[dict[str, Any]]) -> float:
+    """The mean loss of the last tenth of the steps."""
+    last = rows[-max(1, len(rows) // 10) :]
+    return math.fsum(row["loss"] for row in last) / len(last)
+
+
+def _end_in_words(job: Job, outcome: Outcome, seconds: float) -> str:
+    """What came out, and what this process did for it."""
+    tokens = (job.plan.steps - outcome.began) * job.plan.step_tokens
+    loss = _last_loss(_rows(outcome, job.plan))
+    text = f"wrote {job.out}: loss {loss:.3f} in the last tenth of the steps, "
+    text += f"{tokens:,} tokens in {console.clock(seconds)}"
+    return text + (f" from step {outcome.began:,} on" if outcome.began else "")
 
 
 def _round(number: int) -> int:

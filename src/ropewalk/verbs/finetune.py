@@ -308,6 +308,8 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     if world()[1] > 1:
         console.say(f"  {world()[1]} processes: {spread.why}")
     console.say(f"  {dtype}{', compiled' if load.compiled else ''}{_savings_in_words(load)}")
+    if settings.steps <= settings.warmup:
+        console.say(f"  the peak is never reached: all {settings.steps:,} steps are warm-up; lower --warmup")
     _say_what_is_ours(settings)
     if device == "cpu" and dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
         console.say("  this CPU computes bf16 without instructions for it: float32 is many times faster")
