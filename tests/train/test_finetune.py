@@ -245,6 +245,31 @@ def test_a_finished_training_is_not_done_again(tuned, tiny_model, texts, capsys)
         run(tiny_model, tuned, texts, seed=1)
 
 
+@pytest.mark.parametrize("harm", ["{", None], ids=["damaged", "gone"])
+def test_checkpoints_of_nobody_knows_which_training_are_not_gone_on_from(
+    tiny_model, texts, tmp_path, monkeypatch, harm
+):
+    with monkeypatch.context() as patch:
+        after_step(patch, 5, die)
+        with pytest.raises(RuntimeError):
+            run(tiny_model, tmp_path / "out", texts)
+    file = tmp_path / ".out.training" / "settings.json"
+    before = file.read_text()
+    if harm is None:
+        file.unlink()
+    else:
+        file.write_text(harm)
+    with pytest.raises(UserError, match=r"settings\.json cannot be read.*restore that file, or"):
+        run(tiny_model, tmp_path / "out", texts, rate=2e-2)
+    file.write_text(before)
+    with pytest.raises(UserError, match=r"rate was 0\.01, now 0\.02"):
+        run(tiny_model, tmp_path / "out", texts, rate=2e-2)
+    file.write_text("{")
+    run(tiny_model, tmp_path / "out", texts, rate=2e-2, overwrite=True)
+    rows = read_result(tmp_path / "out" / "training.json")["rows"]
+    assert rows[-1]["learning_rate"] == pytest.approx(2e-2)
+
+
 def test_a_second_process_on_the_same_output_is_refused(tiny_model, texts, tmp_path):
     with locked(tmp_path / "out"), pytest.raises(UserError, match="another ropewalk process"):
         run(tiny_model, tmp_path / "out", texts)

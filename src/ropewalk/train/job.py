@@ -29,7 +29,7 @@ from ..results.record import provenance, write_result
 from .adapters import write_base
 from .engine import Outcome, Plan, train
 from .feeding import Feeder, Layout
-from .identity import difference, read_settings, require_same, write_settings
+from .identity import SETTINGS, difference, read_settings, require_same, write_settings
 from .keeping import Keeper, snapshot_path
 from .lora import ADAPTER, merge, save_adapter
 from .ranks import agree, local_rank, world
@@ -127,9 +127,16 @@ def _completed(job: Job, identity: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _claim(keeper: Keeper, job: Job, identity: dict[str, Any]) -> None:
-    found = read_settings(keeper.work) if keeper.checkpoints() else None
+    """Make the work directory this training's; checkpoints of another, or of an unknown one, are refused."""
+    begun = bool(keeper.checkpoints())
+    found = read_settings(keeper.work) if begun else None
     if job.overwrite and found != identity:
         keeper.remove()
+    elif begun and found is None:
+        raise UserError(
+            f"{keeper.work} holds checkpoints, but its {SETTINGS} cannot be read, so nothing says of which "
+            "training: restore that file, or give --overwrite to begin again"
+        )
     else:
         require_same(found, identity, job.out)
     write_settings(keeper.work, identity)
