@@ -45,9 +45,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_a_directory_that_fails_leaves_the_old_one_and_no_rubbish(tmp_path):
     out = tmp_path / "out"
-    with new_directory(out) as beside:
+    with new_directory(out, "test") as beside:
         write_record(beside, {"verb": "test"})
-    with pytest.raises(RuntimeError), new_directory(out) as beside:
+    with pytest.raises(RuntimeError), new_directory(out, "test") as beside:
         (beside / "half").write_text("x")
         raise RuntimeError
     assert read_record(out) == {"verb": "test"}
@@ -57,8 +57,8 @@ def test_a_directory_that_fails_leaves_the_old_one_and_no_rubbish(tmp_path):
 def test_a_finished_directory_replaces_the_old_one_whole(tmp_path):
     out = tmp_path / "out"
     for name in ("one", "two"):
-        with new_directory(out) as beside:
-            write_record(beside, {"verb": name})
+        with new_directory(out, "test") as beside:
+            write_record(beside, {"verb": "test", "name": name})
             (beside / name).write_text(name)
     assert sorted(p.name for p in out.iterdir()) == [RECORD, "two"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
@@ -73,9 +73,28 @@ def test_what_is_not_ours_is_refused(tmp_path, kind):
         place.mkdir()
         (place / "thesis.tex").write_text("mine")
     with pytest.raises(UserError, match="name a"):
-        require_ours(place)
-    with pytest.raises(UserError), new_directory(place):
+        require_ours(place, "test")
+    with pytest.raises(UserError), new_directory(place, "test"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ('{"verb": "finetune"}', "holds what `ropewalk finetune` made; name another output, or remove it"),
+        ("{", "holds a ropewalk.json that cannot be read"),
+    ],
+    ids=["another verb's", "damaged"],
+)
+def test_what_another_verb_made_is_not_replaced(tmp_path, record, said):
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / RECORD).write_text(record)
+    with pytest.raises(UserError, match=said):
+        require_ours(place, "extend", "convert")
+    with pytest.raises(UserError, match=said), new_directory(place, "extend"):
+        pass
+    assert (place / RECORD).read_text() == record
 
 
 def test_a_second_process_on_the_same_directory_is_refused_and_a_dead_one_holds_nothing(tmp_path):
@@ -103,18 +122,18 @@ def test_what_a_killed_process_left_is_cleared_by_the_next_and_nothing_of_others
         assert read_record(tmp_path / "out") == {"verb": "before"}  # it had lost its name
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "out", *others])
     (tmp_path / ".out.ijklmnop.old" / "directory").mkdir(parents=True)
-    with new_directory(tmp_path / "out") as beside:
-        write_record(beside, {"verb": "after"})
-    assert read_record(tmp_path / "out") == {"verb": "after"}
+    with new_directory(tmp_path / "out", "before") as beside:
+        write_record(beside, {"verb": "before", "again": True})
+    assert read_record(tmp_path / "out") == {"verb": "before", "again": True}
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "out", *others])
 
 
 def test_where_names_cannot_be_exchanged_a_directory_is_replaced_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("ropewalk.files._exchange", lambda *_: False)
     for name in ("one", "two"):
-        with new_directory(tmp_path / "out") as beside:
-            write_record(beside, {"verb": name})
-    assert read_record(tmp_path / "out") == {"verb": "two"}
+        with new_directory(tmp_path / "out", "test") as beside:
+            write_record(beside, {"verb": "test", "name": name})
+    assert read_record(tmp_path / "out") == {"verb": "test", "name": "two"}
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 

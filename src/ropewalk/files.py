@@ -57,14 +57,14 @@ def write_atomic(path: Path | str, content: bytes | str) -> Path:
 
 
 @contextlib.contextmanager
-def new_directory(path: Path | str) -> Iterator[Path]:
+def new_directory(path: Path | str, verb: str) -> Iterator[Path]:
     """Fill a directory beside ``path``; on success it is flushed and renamed to ``path``, else removed.
 
-    An existing ``path`` must be empty or ours (see `require_ours`); it is replaced only at the end. The name
-    is `locked` meanwhile, so that two processes never fill the same output.
+    An existing ``path`` must be empty or made by ``verb`` (see `require_ours`); it is replaced only at the
+    end. The name is `locked` meanwhile, so that two processes never fill the same output.
     """
     path = Path(path)
-    require_ours(path)
+    require_ours(path, verb)
     with _locked_once(path), beside_directory(path) as place:
         yield place
         os.chmod(place, 0o777 & ~_umask())
@@ -162,8 +162,12 @@ def clear_leftovers(path: Path) -> None:
             left.unlink(missing_ok=True)
 
 
-def require_ours(path: Path | str) -> None:
-    """Refuse to write into a directory that holds something which ropewalk did not make."""
+def require_ours(path: Path | str, *verbs: str) -> None:
+    """Refuse to write into a directory that holds something which none of ``verbs`` made.
+
+    A directory is replaced whole, and what another verb left there, such as hours of training, is no
+    earlier form of what comes now.
+    """
     path = Path(path)
     if not path.exists():
         return
@@ -173,6 +177,18 @@ def require_ours(path: Path | str) -> None:
         raise UserError(
             f"output directory {path} is not empty and was not made by ropewalk (no {RECORD} in it); "
             "name another, or empty it first"
+        )
+    if not (path / RECORD).is_file():
+        return
+    record = read_record(path)
+    if record is None:
+        raise UserError(
+            f"output directory {path} holds a {RECORD} that cannot be read: nothing says what made it; "
+            "name another output, restore that file, or remove the directory first"
+        )
+    if record.get("verb") not in verbs:
+        raise UserError(
+            f"{path} holds what `ropewalk {record.get('verb')}` made; name another output, or remove it first"
         )
 
 

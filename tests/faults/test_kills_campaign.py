@@ -32,10 +32,10 @@ def steps(place: Path) -> int:
         (place / ".result.cells.new").unlink(missing_ok=True)
     for number in (1, 2):
         if (read_record(place / "made") or {}).get("number", 0) < number:
-            with new_directory(place / "made") as beside:
+            with new_directory(place / "made", "count") as beside:
                 (beside / "deep").mkdir()
                 (beside / "deep" / "figures").write_text("x" * 100)
-                write_record(beside, {"number": number})
+                write_record(beside, {"verb": "count", "number": number})
     with locked(place / "made"):
         pass
     if not (place / "one.gguf").exists():

@@ -12,8 +12,9 @@ from tiny_checkpoints import edit, gguf, llama, read
 from ropewalk.errors import UserError
 from ropewalk.model.convert import to_checkpoint
 from ropewalk.model.gguf_tokenizer import write_tokenizer
-from ropewalk.model.load import load_model, load_tokenizer, model_block
+from ropewalk.model.load import load_model, load_tokenizer, model_block, original_window
 from ropewalk.model.source import display_name, resolve
+from ropewalk.verbs.extend import extend
 
 
 def test_a_directory_a_gguf_file_and_a_name_are_found(tmp_path: Path) -> None:
@@ -21,6 +22,13 @@ def test_a_directory_a_gguf_file_and_a_name_are_found(tmp_path: Path) -> None:
     assert (resolve(str(source)).kind, resolve(str(source)).name) == ("directory", "m")
     file = gguf(tmp_path / "tiny.gguf")
     assert (resolve(str(file)).kind, resolve(str(file)).name) == ("gguf", "tiny")
+
+
+@pytest.mark.parametrize("method", ["linear", "none", "ntk"])
+def test_the_window_before_is_known_where_no_config_says_it(tmp_path: Path, method: str) -> None:
+    extend(str(llama(tmp_path / "m")), str(tmp_path / "out"), to=256, method=method)
+    assert original_window(tmp_path / "out") == 64
+    assert original_window(tmp_path / "m") == 64
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./nowhere/else", "a/b/c", ""])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from steps import after_step
+from tiny_llama import write_tiny_model
 
 from ropewalk.data.mixture import Part
 from ropewalk.errors import UserError
@@ -19,6 +20,7 @@ from ropewalk.results.record import read_result
 from ropewalk.train.job import _shares
 from ropewalk.train.keeping import Keeper
 from ropewalk.train.trainer import Watch, WindowTrainer
+from ropewalk.verbs.extend import extend
 from ropewalk.verbs.finetune import finetune
 
 SMALL = {
@@ -77,6 +79,23 @@ def test_the_loss_falls_and_every_step_is_in_the_log(tuned):
     assert rows[0]["learning_rate"] == pytest.approx(1e-3)
     assert rows[-1]["learning_rate"] == pytest.approx(1e-2)
     assert result["evaluation"] == "training"
+
+
+def test_the_end_and_a_peak_that_is_not_reached_are_said(tiny_model, texts, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        after_step(patch, 5, die)
+        with pytest.raises(RuntimeError):
+            run(tiny_model, tmp_path / "out", texts, warmup=8)
+    said = capsys.readouterr().out
+    assert "the peak is never reached: all 8 steps are warm-up" in said and "wrote" not in said
+    run(tiny_model, tmp_path / "out", texts, warmup=8)
+    loss = read_result(tmp_path / "out" / "training.json")["summary"]["loss_last_tenth"]
+    last = capsys.readouterr().out.splitlines()[-1]
+    wanted = f"wrote {tmp_path / 'out'}: loss {loss:.3f} in the last tenth of the steps, 1,280 tokens in "
+    assert last.startswith(wanted) and last.endswith(" from step 3 on")
+    run(tiny_model, tmp_path / "whole", texts, steps=9, warmup=8)
+    said = capsys.readouterr().out
+    assert "never reached" not in said and "2,304 tokens in 0:" in said.splitlines()[-1]
 
 
 def test_the_record_says_from_what_it_came_and_how(tuned, tiny_model):
@@ -228,6 +247,31 @@ def test_a_finished_training_is_not_done_again(tuned, tiny_model, texts, capsys)
         run(tiny_model, tuned, texts, seed=1)
 
 
+@pytest.mark.parametrize("harm", ["{", None], ids=["damaged", "gone"])
+def test_checkpoints_of_nobody_knows_which_training_are_not_gone_on_from(
+    tiny_model, texts, tmp_path, monkeypatch, harm
+):
+    with monkeypatch.context() as patch:
+        after_step(patch, 5, die)
+        with pytest.raises(RuntimeError):
+            run(tiny_model, tmp_path / "out", texts)
+    file = tmp_path / ".out.training" / "settings.json"
+    before = file.read_text()
+    if harm is None:
+        file.unlink()
+    else:
+        file.write_text(harm)
+    with pytest.raises(UserError, match=r"settings\.json cannot be read.*restore that file, or"):
+        run(tiny_model, tmp_path / "out", texts, rate=2e-2)
+    file.write_text(before)
+    with pytest.raises(UserError, match=r"rate was 0\.01, now 0\.02"):
+        run(tiny_model, tmp_path / "out", texts, rate=2e-2)
+    file.write_text("{")
+    run(tiny_model, tmp_path / "out", texts, rate=2e-2, overwrite=True)
+    rows = read_result(tmp_path / "out" / "training.json")["rows"]
+    assert rows[-1]["learning_rate"] == pytest.approx(2e-2)
+
+
 def test_a_second_process_on_the_same_output_is_refused(tiny_model, texts, tmp_path):
     with locked(tmp_path / "out"), pytest.raises(UserError, match="another ropewalk process"):
         run(tiny_model, tmp_path / "out", texts)
@@ -250,12 +294,39 @@ def test_a_second_process_on_the_same_output_is_refused(tiny_model, texts, tmp_p
         ({"repeats_end": 5.0}, "repeats_end is 5.0; passages for every 256 tokens, from 0 to 4"),
         ({"repeats_end": 0.5, "packing": "apart"}, "exclude each other"),
         ({"device": "tpu"}, "choose auto, cpu or cuda"),
+        ({"lora_rank": 64}, "lora_rank is 64, and that is for adapters; add --lora"),
+        ({"lora_rank": 8}, "lora_rank is 8, and that is for adapters; add --lora"),
+        ({"lora_embeddings": True}, "lora_embeddings is True, and that is for adapters; add --lora"),
+        ({"lora_rank": 0, "lora": True}, "lora_rank is 0; at least 1"),
     ],
 )
 def test_a_setting_that_means_nothing_is_refused_in_one_line(tiny_model, texts, tmp_path, more, said):
     with pytest.raises(UserError, match=said):
         run(tiny_model, tmp_path / "out", texts, **more)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_share_of_short_windows_that_cuts_nothing_is_said(tiny_model, texts, tmp_path, capsys):
+    for window, said in ((16, True), (64, False)):
+        run(tiny_model, tmp_path / str(window), texts, window=window, short_share=0.5, steps=1)
+        assert ("short-share cuts nothing: the original window L is 16" in capsys.readouterr().out) is said
+
+
+def test_a_window_raised_without_scaling_has_short_windows_too(tmp_path, texts, capsys):
+    """Direct fine-tuning beside interpolation: the same share of windows of L, which no config says there."""
+    extend(str(write_tiny_model(tmp_path / "m")), str(tmp_path / "direct"), to=128, method="none")
+    for share in (0.0, 1.0):
+        run(
+            tmp_path / "direct",
+            tmp_path / f"{share}",
+            texts,
+            window=None,
+            short_share=share,
+            steps=1,
+            batch=1,
+        )
+    assert "cuts nothing" not in capsys.readouterr().out
+    assert not same(tmp_path / "0.0", tmp_path / "1.0")
 
 
 def test_the_record_names_data_by_files_alone_and_by_their_folder_where_two_are_alike():

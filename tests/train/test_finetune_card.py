@@ -26,6 +26,39 @@ def test_a_tuned_checkpoint_has_a_card_with_its_own_figures(tiny_model, texts, t
     assert front_matter(tmp_path / "out")["license"] == "mit"
 
 
+def test_a_kept_step_has_a_card_of_its_own(tiny_model, texts, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(tiny_model, source)
+    (source / "README.md").write_text("---\nlicense: mit\n---\n# source\n\nIt has not been trained.\n")
+    finetune(str(source), str(tmp_path / "out"), data=(str(texts),), **{**SMALL, "steps": 3, "keep_at": (2,)})
+    text = (tmp_path / "out-step-2" / "README.md").read_text()
+    assert "# out-step-2" in text and "2 steps, 256 tokens" in text and "texts.jsonl" in text
+    assert "has not been trained" not in text and "# source" not in text
+    assert front_matter(tmp_path / "out-step-2")["license"] == "mit"
+
+
+def test_only_what_belongs_to_a_checkpoint_goes_along(tiny_model, texts, tmp_path):
+    """No pickle, no code, no other framework's weights; as extend and export have it."""
+    source = tmp_path / "source"
+    shutil.copytree(tiny_model, source)
+    foreign = (
+        "modeling_evil.py",
+        "vocab.pkl",
+        "tokenizer.pickle",
+        "flax_model.msgpack",
+        "model.h5",
+        ".gitattributes",
+    )
+    for name in (*foreign, "LICENSE", "generation_config.json"):
+        (source / name).write_text("{}")
+    finetune(str(source), str(tmp_path / "out"), data=(str(texts),), keep_at=(1,), **SMALL)
+    for place in (tmp_path / "out", tmp_path / "out-step-1"):
+        names = {path.name for path in place.iterdir()}
+        assert not names & set(foreign)
+        assert {"LICENSE", "config.json", "tokenizer.json", "generation_config.json"} <= names
+        assert (place / "generation_config.json").read_text() == "{}"
+
+
 def test_that_passages_came_back_in_training_is_said_wherever_the_model_goes(
     tiny_model, texts, tmp_path, capsys
 ):

@@ -68,7 +68,17 @@ def test_a_damaged_newest_falls_back_to_the_one_before_with_a_line(keeper, capsy
     assert keeper.newest().name == "checkpoint-5"
     line = capsys.readouterr().out
     assert "step 10 is damaged" in line
-    assert said in line
+    assert said in line and "trying the one before" in line and "beginning" not in line
+
+
+def test_where_every_checkpoint_is_damaged_it_is_said_that_nothing_is_left(keeper, capsys):
+    for step in (5, 10):
+        cut(written(keeper, step) / "model.safetensors")
+    assert keeper.newest() is None
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("checkpoint of step 10") and first.endswith("trying the one before")
+    assert last.startswith("checkpoint of step 5")
+    assert last.endswith("no other is left: the training starts again from the beginning")
 
 
 def test_what_was_half_written_is_no_checkpoint(keeper):

@@ -96,13 +96,17 @@ def test_an_adapter_read_back_and_a_merged_one_give_the_same_logits(tmp_path, ti
 
 @pytest.mark.parametrize("embeddings", [True, False], ids=["with-embeddings", "attention-only"])
 def test_a_lora_training_resumes_bitwise_and_its_output_is_merged_with_the_adapter_inside(
-    tiny_model, texts, tmp_path, monkeypatch, embeddings
+    tiny_model, texts, tmp_path, monkeypatch, capsys, embeddings
 ):
     def run(out):
         data = (str(texts),)
         return finetune(str(tiny_model), str(out), data=data, lora_embeddings=embeddings, **SMALL)
 
     run(tmp_path / "whole")
+    also = "; embed_tokens, input_layernorm, norm, post_attention_layernorm whole" if embeddings else ""
+    trained = 1_792 + (4_128 + 80 if embeddings else 0)
+    said = f"LoRA of rank 8 on k_proj, o_proj, q_proj, v_proj{also}: {trained:,} parameters are trained"
+    assert said in capsys.readouterr().out
 
     def die(self, args, state, control, **_):
         if state.global_step == 5:

@@ -15,7 +15,7 @@ from ropewalk.train.trainer import Watch
 
 def train(model, out, texts, steps=6, **more):
     settings = {"rate": 1e-2, "batch": 2, "warmup": 2, "save_every": 4, "device": "cpu", "seed": 3}
-    return ropewalk.finetune(str(model), str(out), data=[str(texts)], steps=steps, **settings, **more)
+    return ropewalk.finetune(str(model), str(out), data=[str(texts)], steps=steps, **{**settings, **more})
 
 
 def weights(path):
@@ -60,3 +60,29 @@ def test_a_killed_training_resumed_leaves_the_same_step(tiny_model, texts, tmp_p
 def test_a_step_that_is_not_on_the_way_is_refused(tiny_model, texts, tmp_path, step):
     with pytest.raises(UserError, match="keep_at"):
         train(tiny_model, tmp_path / "out", texts, keep_at=[step])
+
+
+@pytest.mark.parametrize("there", ["training", "another's snapshot", "thesis"])
+def test_a_place_that_is_not_free_is_found_before_the_first_step(tiny_model, texts, tmp_path, there):
+    place = tmp_path / "out-step-4"
+    if there == "training":
+        train(tiny_model, place, texts, steps=1)
+        said = "holds a finished training"
+    elif there == "another's snapshot":
+        train(tiny_model, tmp_path / "out", texts, keep_at=[4])
+        (tmp_path / "out").rename(tmp_path / "earlier")
+        said = "holds another training: rate was 0.01, now 0.02"
+    else:
+        place.mkdir()
+        (place / "thesis.tex").write_text("mine")
+        said = "not made by ropewalk"
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=said):
+        train(tiny_model, tmp_path / "out", texts, keep_at=[4], rate=2e-2)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_begun_again_a_training_replaces_its_own_snapshots(tiny_model, texts, tmp_path):
+    for rate in (1e-2, 2e-2):
+        train(tiny_model, tmp_path / "out", texts, keep_at=[2], overwrite=True, rate=rate)
+        assert read_record(tmp_path / "out-step-2")["identity"]["rate"] == rate

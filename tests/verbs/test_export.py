@@ -24,6 +24,7 @@ from ropewalk.model.load import load_model
 from ropewalk.train.lora import add_adapter, save_adapter
 from ropewalk.verbs.export import export
 from ropewalk.verbs.extend import extend
+from ropewalk.verbs.finetune import finetune
 
 IDS = torch.arange(60)[None] * 7 % 250
 
@@ -84,6 +85,23 @@ def test_an_adapter_that_does_not_say_its_scaling_is_refused(tmp_path, base):
         export(str(base), str(tmp_path / "out"), adapter=str(tmp_path / "adapter"))
 
 
+def test_an_adapter_is_merged_into_the_weights_it_was_trained_on_and_no_others(tmp_path, base, capsys):
+    """Not into the merged model that lies around it, which has the same positions."""
+    (tmp_path / "t.txt").write_text("some words to train on " * 200)
+    training = {"steps": 1, "batch": 1, "warmup": 0, "rate": 1e-2, "device": "cpu", "lora": True}
+    finetune(str(base), str(tmp_path / "tuned"), data=(str(tmp_path / "t.txt"),), **training)
+    adapter = tmp_path / "tuned" / "adapter"
+    with pytest.raises(UserError, match=r"weights \w{16} of base, and .*tuned has the weights \w{16}: give"):
+        export(str(tmp_path / "tuned"), str(tmp_path / "out"), adapter=str(adapter))
+    assert not (tmp_path / "out").exists()
+    capsys.readouterr()
+    export(str(base), str(tmp_path / "out"), adapter=str(adapter))
+    assert "note:" not in capsys.readouterr().out
+    (adapter / "base.json").unlink()
+    export(str(base), str(tmp_path / "out"), adapter=str(adapter))
+    assert "does not say on which weights it was trained" in capsys.readouterr().out
+
+
 def test_an_adapter_of_another_model_is_refused(tmp_path, base):
     from safetensors.torch import load_file, save_file
 
@@ -127,6 +145,7 @@ def test_a_gguf_directory_holds_file_card_and_record(tmp_path, base):
         (["base", "out", "--adapter", "adapter", "--type", "f16"], "add --gguf"),
         (["base", "there.gguf"], "there already"),
         (["base", "full", "--gguf"], "not made by ropewalk"),
+        (["base", "tuned", "--gguf"], "holds what `ropewalk finetune` made"),
         (["adapter", "out", "--gguf"], "name its base"),
         (["base", "out", "--adapter", "base"], "not a LoRA adapter"),
         (["base", "base", "--gguf"], "model itself"),
@@ -137,6 +156,8 @@ def test_a_users_fault_is_said_in_one_line(tmp_path, base, words, part, capsys, 
     (tmp_path / "there.gguf").write_text("x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("x")
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "ropewalk.json").write_text('{"verb": "finetune"}')
     before = sorted(os.listdir(tmp_path))
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()

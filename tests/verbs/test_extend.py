@@ -356,6 +356,16 @@ def test_a_directory_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_finished_training_is_left_alone(tmp_path: Path) -> None:
+    source, tuned = llama(tmp_path / "m"), tmp_path / "tuned"
+    extend(str(source), str(tuned), to=128)
+    edit(tuned / "ropewalk.json", verb="finetune")
+    (tuned / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds what `ropewalk finetune` made"):
+        extend(str(source), str(tuned), to=256)
+    assert model_block(tuned)["window"] == 128 and (tuned / "notes.txt").read_text() == "mine"
+
+
 def test_a_checkpoint_is_not_written_over_itself(tmp_path: Path) -> None:
     made = tmp_path / "made"
     extend(str(llama(tmp_path / "m")), str(made), to=256)

@@ -45,7 +45,7 @@ def same_companions(source: Path, place: Path) -> None:
             target = place / file.relative_to(source)
             if (
                 file.is_file()
-                and file.suffix not in (".bin", ".pt", ".pth", ".pkl", ".py")
+                and file.suffix not in (".bin", ".pt", ".pth", ".pkl", ".pickle", ".py")
                 and not target.exists()
             ):
                 target.parent.mkdir(exist_ok=True)
@@ -94,7 +94,12 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def require_other(source: Path, out: Path) -> None:
-    """Refuse to write a checkpoint over the one it is made from, or into it."""
+    """Refuse to write a checkpoint over the one it is made from, or into it.
+
+    source: may be a name that is no directory here; then nothing is refused.
+    """
+    if not source.is_dir():
+        return
     inside, outside = source.resolve(), out.resolve()
     if inside == outside or inside in outside.parents:
         raise UserError(f"output {out} is the model itself or lies inside it; name another directory")

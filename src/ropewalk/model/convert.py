@@ -31,7 +31,7 @@ def to_checkpoint(source: Source, out: Path | str, dtype: str = "float32") -> Pa
     if dtype not in DTYPES:
         raise UserError(f"dtype is {dtype!r}; known: {', '.join(DTYPES)}")
     out = Path(out)
-    with new_directory(out) as place:
+    with new_directory(out, "convert") as place:
         fill(source, place, dtype)
         block = model_block(place, source.name)
         write_record(

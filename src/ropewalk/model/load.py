@@ -126,23 +126,37 @@ def model_block(path: Path | str, name: str | None = None) -> dict[str, Any]:
     directory = Path(path)
     config = read_config(directory)
     state = read_state(config)
-    record = read_record(directory) or {}
-    made = record.get("model") if isinstance(record.get("model"), dict) else {}
+    made = _made(directory)
     block = {
         "name": name or display_name(directory),
         "hash": model_hash(directory),
         "window": state.window,
-        "original_window": state.original_window,
-        "factor": state.factor,
-        "method": state.method,
+        **_lengthened(made, state),
         "base": state.base,
         "parameters": count_parameters(directory),
-        "trained": (made or {}).get("trained"),
+        "trained": made.get("trained"),
     }
-    if made and state.method == "none" and made.get("window") == state.window:
-        for key in ("original_window", "factor", "method"):
-            block[key] = made.get(key, block[key])
     return block
+
+
+def original_window(path: Path | str) -> int:
+    """L, tokens: the window before it was lengthened; the record says it where the config cannot."""
+    directory = Path(path)
+    return int(_lengthened(_made(directory), read_state(read_config(directory)))["original_window"])
+
+
+def _made(directory: Path) -> dict[str, Any]:
+    """What ropewalk's record says of the model, where it made it."""
+    found = (read_record(directory) or {}).get("model")
+    return found if isinstance(found, dict) else {}
+
+
+def _lengthened(made: dict[str, Any], state: RopeState) -> dict[str, Any]:
+    """How the window was lengthened: by the config, and by the record what a config cannot say."""
+    found = {"original_window": state.original_window, "factor": state.factor, "method": state.method}
+    if state.method == "none" and made.get("window") == state.window:
+        found = {key: made.get(key, value) for key, value in found.items()}
+    return found
 
 
 def model_hash(path: Path | str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import sha256
+from ..files import fingerprint, sha256
 
 MOST_DIMENSIONS = 16
 """Of a tensor; more of them, or endless ones, would take long to multiply."""
@@ -138,6 +138,11 @@ def content_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, remembered for as long as the file's size and time stay."""
     stat = os.stat(path)
     return _content_hash(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+
+
+def weights_hash(directory: Path) -> str:
+    """Sixteen hex digits over a checkpoint's weights files alone, whatever its config says."""
+    return fingerprint([content_hash(file) for file in weight_files(directory)])
 
 
 @functools.lru_cache(maxsize=1024)

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+from .. import console
 from ..errors import UserError
+from ..files import to_json, write_atomic
 from ..model.config import read_state
 from ..model.engines import in_words
 from ..model.inspect import same_positions
 from ..model.load import load_model, read_config
 from ..model.quiet import quiet
+from ..model.weights import weights_hash
 from ..starving import told
 from .lora import merge
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+BASE = "base.json"
+"""Beside an adapter: name and hash of the weights it was trained on."""
+
+
+def write_base(adapter: Path, base: Path, name: str) -> None:
+    """Put beside an adapter what adapter_config.json has no room for: its base's config and weights' hash.
+
+    The config carries the scaling that the adapter was trained under.
+    """
+    shutil.copyfile(base / "config.json", adapter / "config.json")
+    write_atomic(adapter / BASE, to_json({"name": name, "weights": weights_hash(base)}))
 
 
 def require_fits(adapter: Path, base: Path) -> None:
-    """Refuse an adapter that is not whole, or was trained under other positions than ``base`` has.
+    """Refuse an adapter that is not whole, or was trained on other positions or weights than ``base`` has.
 
-    peft would load it without a word: adapter_config.json has no room for the scaling, so it is read from
-    the config.json that lies beside it.
+    peft would load it without a word: what adapter_config.json has no room for lies beside it.
     """
     for name in (CONFIG, WEIGHTS):
         if not (adapter / name).is_file():
@@ -45,6 +59,26 @@ def require_fits(adapter: Path, base: Path) -> None:
             f"adapter {adapter} was trained under scaling {in_words(mine.parameters)}, base "
             f"{mine.base:,.10g}, window {mine.window:,}, and {base} has {in_words(theirs.parameters)}, base "
             f"{theirs.base:,.10g}, window {theirs.window:,}: `ropewalk extend` it alike first, then merge"
+        )
+    _require_same_weights(adapter, base)
+
+
+def _require_same_weights(adapter: Path, base: Path) -> None:
+    """Refuse a base of other weights, such as one that has the adapter already; where unknown, say so."""
+    try:
+        trained = json.loads((adapter / BASE).read_text(encoding="utf-8"))
+        name, wanted = trained["name"], trained["weights"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        console.say(
+            f"note: adapter {adapter} does not say on which weights it was trained (no {BASE}); "
+            f"make sure that {base} is its base, without the adapter in it"
+        )
+        return
+    found = weights_hash(base)
+    if found != wanted:
+        raise UserError(
+            f"adapter {adapter} was trained on the weights {wanted} of {name}, and {base} has the weights "
+            f"{found}: give the base that it was trained on"
         )
 
 

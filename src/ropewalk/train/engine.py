@@ -26,7 +26,7 @@ from .context import adopt, context_group
 from .feeding import Feeder
 from .keeping import DATA_STATE, Keeper, step_of
 from .kernels import fastest_alone, fastest_training
-from .lora import add_adapter, without_casts
+from .lora import add_adapter, in_words, without_casts
 from .loss import LossModel, plain_head, plain_model
 from .ranks import agree, everywhere, require_shared, world
 from .recompute import compile_layers, recompute_layers
@@ -97,6 +97,7 @@ class Outcome:
     model: on rank 0; None on the others where the model was sharded.
     attention: the kernel behind it, "torch" where torch chose.
     seconds: median time of an optimizer step.   peak: bytes of a GPU's memory at most, on the fullest one.
+    began: the step that this process went on from, 0 where it trained them all.
     """
 
     model: Any
@@ -105,6 +106,7 @@ class Outcome:
     attention: str
     seconds: float | None = None
     peak: int | None = None
+    began: int = 0
 
 
 def train(
@@ -121,6 +123,8 @@ def train(
     require_shared(keeper.partial)
     checkpoint = agree(keeper.newest)
     model = _prepare(path, plan, checkpoint)
+    if plan.lora:
+        console.say(f"  {in_words(model)}")
     if checkpoint is not None:
         feeder.restore(json.loads((checkpoint / DATA_STATE).read_text()))
         console.say(f"going on from step {step_of(checkpoint):,}")
@@ -152,11 +156,7 @@ def train(
                 else:  # killed behind the last step: the Trainer would take one more
                     assert checkpoint is not None
                     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    if watch.stop is not None and trainer.state.global_step < plan.steps:
-        console.say(f"stopped behind step {trainer.state.global_step:,}; the same command goes on from there")
-        if watch.stop.name == "SIGINT":
-            raise KeyboardInterrupt
-        raise SystemExit(143)
+    _end_if_asked(watch, trainer.state.global_step, plan)
     if plan.compile and done < plan.steps and not compiled():
         console.say("torch.compile failed here: the layers were trained as they are, at their own speed")
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -166,7 +166,17 @@ def train(
         model = _whole(model, path, plan)
     if average is not None and model is not None:
         average.apply(model)
-    return Outcome(model, log, feeder.passes(plan.steps), attention, watch.step_seconds, peak)
+    return Outcome(model, log, feeder.passes(plan.steps), attention, watch.step_seconds, peak, done)
+
+
+def _end_if_asked(watch: Watch, step: int, plan: Plan) -> None:
+    """End the process where a signal ended the training behind ``step``, before its last one."""
+    if watch.stop is None or step >= plan.steps:
+        return
+    console.say(f"stopped behind step {step:,}; the same command goes on from there")
+    if watch.stop.name == "SIGINT":
+        raise KeyboardInterrupt
+    raise SystemExit(143)
 
 
 def _prepare(path: Path, plan: Plan, checkpoint: Path | None) -> Any:

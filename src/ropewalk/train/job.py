@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +20,20 @@ from ..data.windows import Encode, Marks
 from ..errors import UserError
 from ..files import fingerprint, locked, new_directory, read_record, require_ours, write_record
 from ..model.card import origin, write_card
+from ..model.checkpoint import same_companions
 from ..model.inspect import inspect_directory
 from ..model.load import load_config, load_tokenizer, model_block
 from ..model.quiet import quiet
 from ..model.source import Source, display_name
 from ..results.record import provenance, write_result
+from .adapters import write_base
 from .engine import Outcome, Plan, train
 from .feeding import Feeder, Layout
-from .identity import ROWS, difference, is_same, read_settings, require_same, write_settings
-from .keeping import Keeper
+from .identity import ROWS, SETTINGS, difference, is_same, read_settings, require_same, write_settings
+from .keeping import Keeper, snapshot_path
 from .lora import ADAPTER, merge, save_adapter
 from .ranks import agree, local_rank, world
-from .snapshots import Snapshots
+from .snapshots import Snapshots, require_replaceable
 
 LOG = "training.json"
 AHEAD = 4
@@ -60,6 +63,7 @@ def run(job: Job) -> dict[str, Any]:
     block, data = _same_everywhere(job)
     identity = _identity(job, block, data)
     keeper = Keeper(job.out.parent / f".{job.out.name}.training")
+    started = time.monotonic()
     with contextlib.ExitStack() as held:
         done = agree(lambda: _begin(job, identity, keeper, held))
         if done is not None:
@@ -74,6 +78,7 @@ def run(job: Job) -> dict[str, Any]:
         record = agree(lambda: _write(job, outcome, block, data, identity))
         if world()[0] == 0:
             keeper.remove()
+            console.say(_end_in_words(job, outcome, time.monotonic() - started))
     return record
 
 
@@ -96,10 +101,12 @@ def _begin(
     job: Job, identity: dict[str, Any], keeper: Keeper, held: contextlib.ExitStack
 ) -> dict[str, Any] | None:
     """Take hold of OUT; the record of a training that is complete, None for one to begin or go on with."""
-    require_ours(job.out)
+    require_ours(job.out, "finetune")
     held.enter_context(locked(job.out))
     done = _completed(job, identity)
     if done is None:
+        for step in job.keep_at:
+            require_replaceable(snapshot_path(job.out, step), identity, job.overwrite)
         _claim(keeper, job, identity)
         return None
     found = read_settings(keeper.work)
@@ -120,16 +127,21 @@ def _completed(job: Job, identity: dict[str, Any]) -> dict[str, Any] | None:
         return record
     if job.overwrite:
         return None
-    if record.get("verb") != "finetune":
-        raise UserError(f"{job.out} holds what `ropewalk {record.get('verb')}` made; name another output")
     require_same(before, identity, job.out)
     return None
 
 
 def _claim(keeper: Keeper, job: Job, identity: dict[str, Any]) -> None:
-    found = read_settings(keeper.work) if keeper.checkpoints() else None
+    """Make the work directory this training's; checkpoints of another, or of an unknown one, are refused."""
+    begun = bool(keeper.checkpoints())
+    found = read_settings(keeper.work) if begun else None
     if job.overwrite and not is_same(found, identity):
         keeper.remove()
+    elif begun and found is None:
+        raise UserError(
+            f"{keeper.work} holds checkpoints, but its {SETTINGS} cannot be read, so nothing says of which "
+            "training: restore that file, or give --overwrite to begin again"
+        )
     else:
         require_same(found, identity, job.out)
     write_settings(keeper.work, {**identity, ROWS: job.plan.micro})
@@ -182,9 +194,9 @@ def _snapshots(
         return None
 
     def fill(beside: Path, step: int) -> dict[str, Any]:
-        copy_companions(job.source, beside)
+        _copy_companions(job.source, beside)
         after = _block_after(job, before, beside, step, data, f"{job.out.name}-step-{step}")
-        return {
+        record = {
             "verb": "finetune",
             "settings": job.settings,
             "identity": identity,
@@ -192,6 +204,8 @@ def _snapshots(
             "model": after,
             "from": before,
         }
+        write_card(beside, record, origin(Source("directory", job.source, display_name(job.source))))
+        return record
 
     return Snapshots(job.keep_at, job.out, load_config(job.source).dtype or torch.float32, fill)
 
@@ -257,22 +271,22 @@ def _write(
 ) -> dict[str, Any]:
     """OUT: the weights in the source's own precision, its config and tokenizer, the log, the record.
 
-    With LoRA the weights are the merged ones, and ``adapter/`` holds the adapter with the config that
-    carries the scaling it was trained under: adapter_config.json has no room for it.
+    With LoRA the weights are the merged ones, and ``adapter/`` holds the adapter and what tells its
+    base: see `write_base`.
     """
     import torch
 
     dtype = load_config(job.source).dtype or torch.float32
     rows = _rows(outcome, job.plan)
-    with new_directory(job.out) as beside:
+    with new_directory(job.out, "finetune") as beside:
         model = outcome.model
         with quiet():
             if job.plan.lora:
                 save_adapter(model, beside / ADAPTER)
-                shutil.copyfile(job.source / "config.json", beside / ADAPTER / "config.json")
+                write_base(beside / ADAPTER, job.source, before["name"])
                 model = merge(model, dtype)
             model.to(dtype).save_pretrained(beside)
-        copy_companions(job.source, beside)
+        _copy_companions(job.source, beside)
         for file in beside.rglob("*.safetensors"):
             os.chmod(file, (beside / "config.json").stat().st_mode & 0o777)
         after = _block_after(job, before, beside, job.plan.steps, data, job.out.name)
@@ -292,14 +306,11 @@ def _write(
     return record
 
 
-def copy_companions(source: Path, target: Path) -> None:
-    """Everything of a checkpoint that is not weights: config, tokenizer, generation settings, as they are."""
-    for file in sorted(source.iterdir()):
-        weights = file.suffix in (".safetensors", ".bin", ".pt", ".pth", ".gguf") or file.name.endswith(
-            ".safetensors.index.json"
-        )
-        if file.is_file() and not weights and file.name not in ("ropewalk.json", LOG):
-            shutil.copyfile(file, target / file.name)
+def _copy_companions(source: Path, target: Path) -> None:
+    """The source's config, tokenizer, generation settings and licence, as they are: see `COMPANIONS`."""
+    (target / "generation_config.json").unlink(missing_ok=True)  # transformers' own guess at it
+    same_companions(source, target)
+    shutil.copyfile(source / "config.json", target / "config.json")
 
 
 def _block_after(
@@ -347,7 +358,6 @@ def _log(
     import torch
 
     plan, layout = job.plan, job.layout
-    last = rows[-max(1, len(rows) // 10) :]
     seconds = outcome.seconds if plan.device == "cuda" else None
     protocol = {
         "name": "next-token",
@@ -380,7 +390,7 @@ def _log(
         "data": data,
         "rows": rows,
         "summary": {
-            "loss_last_tenth": math.fsum(row["loss"] for row in last) / len(last),
+            "loss_last_tenth": _last_loss(rows),
             "tokens": rows[-1]["tokens"],
             "passes": outcome.passes,
             # on a CPU the same inputs give the same bytes, so no time is among them
@@ -395,6 +405,21 @@ def _log(
             attention=outcome.attention,
         ),
     }
+
+
+def _last_loss(rows: list[dict[str, Any]]) -> float:
+    """The mean loss of the last tenth of the steps."""
+    last = rows[-max(1, len(rows) // 10) :]
+    return math.fsum(row["loss"] for row in last) / len(last)
+
+
+def _end_in_words(job: Job, outcome: Outcome, seconds: float) -> str:
+    """What came out, and what this process did for it."""
+    tokens = (job.plan.steps - outcome.began) * job.plan.step_tokens
+    loss = _last_loss(_rows(outcome, job.plan))
+    text = f"wrote {job.out}: loss {loss:.3f} in the last tenth of the steps, "
+    text += f"{tokens:,} tokens in {console.clock(seconds)}"
+    return text + (f" from step {outcome.began:,} on" if outcome.began else "")
 
 
 def _round(number: int) -> int:

@@ -64,11 +64,14 @@ class Keeper:
 
     def newest(self) -> Path | None:
         """The newest checkpoint that is whole; a line is said about each damaged one passed over."""
-        for path in self.checkpoints():
+        found = self.checkpoints()
+        for path in found:
             problem = damage(path)
             if problem is None:
                 return path
-            console.say(f"checkpoint of step {step_of(path):,} is damaged ({problem}); trying the one before")
+            last = "no other is left: the training starts again from the beginning"
+            then = last if path == found[-1] else "trying the one before"
+            console.say(f"checkpoint of step {step_of(path):,} is damaged ({problem}); {then}")
         return None
 
     def remove(self) -> None:

@@ -96,6 +96,17 @@ def without_casts(model: Any, dtype: str = "bf16") -> contextlib.AbstractContext
     return disable_input_dtype_casting(model)
 
 
+def in_words(model: Any) -> str:
+    """Rank, place and size of the adapter that is on a model."""
+    config = model.peft_config[model.active_adapter]
+    # peft names tied embeddings twice, the second time with their path
+    whole = sorted({name.rpartition(".")[2] for name in config.modules_to_save or ()})
+    also = f"; {', '.join(whole)} whole" if whole else ""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    places = ", ".join(sorted(config.target_modules))
+    return f"LoRA of rank {config.r} on {places}{also}: {trained:,} parameters are trained"
+
+
 def is_adapted(model: Any) -> bool:
     """Has this model an adapter on it (is it a PeftModel)?"""
     return hasattr(model, "peft_config")

@@ -14,8 +14,29 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from .. import console
-from ..files import new_directory, write_record
+from ..errors import UserError
+from ..files import fingerprint, new_directory, read_record, require_ours, write_record
+from .identity import require_same
 from .keeping import snapshot_path
+
+
+def require_replaceable(place: Path, identity: dict[str, Any], overwrite: bool) -> None:
+    """Refuse a snapshot's place that is not free, before a step is trained for nothing. Raises UserError.
+
+    A snapshot of the same training may be replaced, with ``overwrite`` that of another one too; the end
+    of a training never: its record's fingerprint is that of its identity alone, without a step.
+    """
+    require_ours(place, "finetune")
+    record = read_record(place)
+    if record is None:
+        return
+    if record.get("fingerprint") == fingerprint(record.get("identity")):
+        raise UserError(
+            f"{place} holds a finished training, and --keep-at would leave a model there; "
+            "name another output, or remove it first"
+        )
+    if not overwrite:
+        require_same(record.get("identity"), identity, place)
 
 
 @dataclass(frozen=True)
@@ -34,7 +55,7 @@ class Snapshots:
     def seal(self, written: Path, step: int) -> None:
         """Make the weights at ``written`` (removed) the snapshot of ``step``, whole or absent."""
         place = snapshot_path(self.out, step)
-        with new_directory(place) as beside:
+        with new_directory(place, "finetune") as beside:
             for file in sorted(written.glob("*.safetensors*")):
                 if file.suffix == ".json":
                     shutil.copyfile(file, beside / file.name)

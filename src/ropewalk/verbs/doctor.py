@@ -31,6 +31,7 @@ class Doctor:
 @verb(Doctor)
 def doctor(settings: Doctor) -> dict[str, Any]:
     """Print and return what was found; writes only with ``fix``."""
+    from ..model.checkpoint import require_other
     from ..model.config import read_state
     from ..model.engines import views
     from ..model.inspect import Evidence, adapter_findings, config_findings, gather, gguf_findings
@@ -41,7 +42,8 @@ def doctor(settings: Doctor) -> dict[str, Any]:
     from ..model.tables import compare_tables
 
     if settings.fix is not None:
-        require_ours(settings.fix)
+        require_other(Path(settings.model), settings.fix)
+        require_ours(settings.fix, "doctor", "convert")
     found = config_source(settings.model)
     if (found.path / "adapter_config.json").is_file() and not (found.path / "config.json").is_file():
         if settings.fix is not None:
@@ -184,7 +186,7 @@ def _fix(settings: Doctor, found: Any, config: dict[str, Any], evidence: Any, fi
         found = resolve(settings.model)
     require_other(found.path, out)
     right = repaired_config(config, evidence, findings, settings.base)
-    with new_directory(out) as place:
+    with new_directory(out, "doctor") as place:
         write_repaired(found.path, place, right, evidence, findings)
         left = inspect_directory(place)
         if left:

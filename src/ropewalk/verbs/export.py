@@ -31,7 +31,7 @@ EXAMPLE = """ropewalk export longer-model gguf-model --gguf
 class Export:
     """Write a model for others to use: an adapter merged into its base, or GGUF with the right rope keys.
 
-    An adapter is refused on a base with another scaling than it was trained under.
+    An adapter is refused on a base with another scaling or other weights than it was trained on.
     GGUF is written for Llama and Mistral models; for others llama.cpp's own converter is named.
     """
 
@@ -48,6 +48,7 @@ class Export:
 def export(settings: Export) -> dict[str, Any]:
     """Write ``settings.out``; returns its record and where it lies."""
     from ..model.card import origin
+    from ..model.checkpoint import require_other
     from ..model.source import resolve
 
     single = settings.out.suffix == ".gguf"
@@ -59,7 +60,8 @@ def export(settings: Export) -> dict[str, Any]:
     if single and settings.out.exists():
         raise UserError(f"{settings.out} is there already; remove it, or name another file")
     if not single:
-        require_ours(settings.out)
+        require_other(Path(settings.model), settings.out)
+        require_ours(settings.out, "export")
     source = resolve(settings.model)
     _require_checkpoint(source, settings)
     with _checkpoint(source, settings, gguf) as directory:
@@ -139,7 +141,7 @@ def _write_merged(source: Any, settings: Export) -> dict[str, Any]:
     from ..model.inspect import inspect_directory
 
     assert settings.adapter is not None
-    with new_directory(settings.out) as place:
+    with new_directory(settings.out, "export") as place:
         _merge(source, settings.adapter, place)
         record = _record(settings, source, place)
         write_card(place, record, origin(source))
@@ -154,7 +156,7 @@ def _write_directory(source: Any, settings: Export, directory: Path, known: dict
     """OUT: one GGUF file, with its card and record."""
     from ..model.card import write_card
 
-    with new_directory(settings.out) as place:
+    with new_directory(settings.out, "export") as place:
         record = _record(settings, source, directory)
         beside = place / "model.gguf"
         name = source.path.resolve().name if source.kind == "directory" else source.name.replace("/", "-")

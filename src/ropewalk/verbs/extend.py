@@ -51,13 +51,14 @@ class Extend:
 @verb(Extend)
 def extend(settings: Extend) -> dict[str, Any]:
     """Write ``settings.out`` and return its record, with what the doctor found and where it lies."""
-    from ..model.checkpoint import read_json
+    from ..model.checkpoint import read_json, require_other
     from ..model.config import read_state
     from ..model.scaling import extended_config
     from ..model.source import resolve
 
     more = _method_settings(settings.factors, read_json)
-    require_ours(settings.out)
+    require_other(Path(settings.model), settings.out)
+    require_ours(settings.out, "extend")
     found = resolve(settings.model)
     before = _config(found, settings.out)
     after = extended_config(
@@ -109,7 +110,7 @@ def _write(
     from ..model.inspect import inspect_directory
     from ..model.load import model_block
 
-    with new_directory(settings.out) as place:
+    with new_directory(settings.out, "extend") as place:
         if found.kind == "gguf":
             console.say(f"reading {found.path.name}: dequantising its weights to {settings.dtype}")
             after["dtype"] = convert.fill(found, place, settings.dtype)["dtype"]

@@ -22,6 +22,10 @@ EXAMPLE = """ropewalk finetune longer-model tuned-model --data books.parquet:0.9
   torchrun --nproc-per-node 8 -m ropewalk finetune longer-model tuned-model --data corpus/"""
 
 
+RANK = 8
+"""Of adapters where the user says none: LongLoRA's (Chen et al. 2023, arXiv 2309.12307)."""
+
+
 @dataclass(frozen=True)
 class Finetune:
     """Train a checkpoint on text at its own window L', as the paper does: 1,000 steps of AdamW.
@@ -99,7 +103,7 @@ class Finetune:
     )
     keep_at: tuple[int, ...] = option((), help="also leave the model after these steps, in OUT-step-N")
     lora: bool = option(False, help="train low-rank adapters of the attention instead of all weights")
-    lora_rank: int = option(8, help="rank of the adapters")
+    lora_rank: int | None = option(None, help=f"with --lora, rank of the adapters (default {RANK})")
     lora_embeddings: bool = option(False, help="with --lora, train embeddings and norms too")
     overwrite: bool = option(False, help="begin again where another training was")
 
@@ -127,7 +131,7 @@ def finetune(settings: Finetune) -> dict[str, Any]:
 def _train(settings: Finetune, device: str) -> dict[str, Any]:
     """What one process does: alone, or with others that were started beside it."""
     from ..data.mixture import parse_mixture
-    from ..model.load import load_state
+    from ..model.load import load_state, original_window
     from ..model.source import resolve
     from ..train.feeding import Layout
     from ..train.job import Job, run
@@ -149,10 +153,12 @@ def _train(settings: Finetune, device: str) -> dict[str, Any]:
     if skip is not None and skip >= window:
         raise UserError(f"skip-positions {skip:,} is not shorter than the window {window:,}")
     plan = agree(lambda: _plan(settings, source.path, skip or window, device))
+    if settings.short_share or settings.short_share_end:
+        _say_if_nothing_is_cut(original_window(source.path), window, skip)
     layout = Layout(
         packing=settings.packing,
         short_share=settings.short_share,
-        original=state.original_window,
+        original=original_window(source.path),  # of a window raised without scaling too
         skip_to=window if skip else 0,
         segments=settings.segments,
         seed=settings.seed,
@@ -206,6 +212,9 @@ def _check(settings: Finetune) -> None:
     for step in settings.keep_at:
         if not 0 < step < settings.steps:
             raise UserError(f"keep_at has {step}; a step between 0 and the {settings.steps} of the training")
+    for name in ("lora_rank", "lora_embeddings"):
+        if getattr(settings, name) and not settings.lora:
+            raise UserError(f"{name} is {getattr(settings, name)}, and that is for adapters; add --lora")
     if settings.keep_at and settings.lora:
         raise UserError("keep_at and lora exclude each other: adapters are merged at the end only")
     if not (settings.clip >= 0 and math.isfinite(settings.clip)):
@@ -300,6 +309,8 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     if world()[1] > 1:
         console.say(f"  {world()[1]} processes: {spread.why}")
     console.say(f"  {dtype}{', compiled' if load.compiled else ''}{_savings_in_words(load)}")
+    if settings.steps <= settings.warmup:
+        console.say(f"  the peak is never reached: all {settings.steps:,} steps are warm-up; lower --warmup")
     _say_what_is_ours(settings)
     if device == "cpu" and dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
         console.say("  this CPU computes bf16 without instructions for it: float32 is many times faster")
@@ -324,11 +335,18 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
         tile=load.tile,
         offload=load.offload,
         attention=settings.attention,
-        lora={"rank": settings.lora_rank, "embeddings": settings.lora_embeddings} if settings.lora else None,
+        lora=_adapters(settings),
         sharded=spread.sharded,
         context=spread.context,
         average=settings.average,
     )
+
+
+def _adapters(settings: Finetune) -> dict[str, Any] | None:
+    """Rank and extent of the adapters; None where all weights are trained."""
+    if not settings.lora:
+        return None
+    return {"rank": settings.lora_rank or RANK, "embeddings": settings.lora_embeddings}
 
 
 def _say_what_is_ours(settings: Finetune) -> None:
@@ -340,6 +358,18 @@ def _say_what_is_ours(settings: Finetune) -> None:
     if settings.repeats or settings.repeats_end:
         passages = passages_in_words(settings.repeats, settings.repeats_end)
         console.say(f"  {passages} come back later in their window")
+
+
+def _say_if_nothing_is_cut(original: int, window: int, skip: int | None) -> None:
+    """Say that a share of short windows changes nothing where none is longer than L.
+
+    With chunks it does all the same: their positions do not jump.
+    """
+    if original >= window and not skip:
+        console.say(
+            f"  short-share cuts nothing: the original window L is {original:,} tokens, "
+            f"and windows of {window:,} are trained on"
+        )
 
 
 def _compiled(settings: Finetune, parameters: int, tokens: int, device: str, ranks: int) -> bool:

@@ -42,7 +42,7 @@ def report(settings: Report) -> dict[str, Any]:
     """Write the report; {"out", "page", "files", "verdict"}."""
     if settings.every < 1:
         raise UserError(f"--every {settings.every} is below 1 second; name 1 or more")
-    require_ours(settings.out)
+    require_ours(settings.out, "report")
     require_room("drawing figures", files=24, space=64 << 30)  # V8's and its threads'
     with locked(settings.out):
         if not settings.watch:
@@ -64,7 +64,7 @@ def _make(settings: Report, refresh: int | None, board: dict[str, Any] | None = 
     now = live(board) if board else None
     paths = find_results([Path(place) for place in settings.results]) if not now or _state(settings) else []
     found = collect((path, read_result(path)) for path in paths) if paths else None
-    with new_directory(settings.out) as beside:
+    with new_directory(settings.out, "report") as beside:
         verdict = None
         if found is not None:
             verdict = write_report(found, beside, settings.title, refresh, now)

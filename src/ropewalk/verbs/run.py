@@ -113,7 +113,7 @@ def run(settings: Run) -> dict[str, Any]:
     """Walk the recipe; {"out", "report", "verdict", "steps"}."""
     recipe = read_recipe(settings)
     out = settings.out or Path("runs") / recipe.name
-    require_ours(out)
+    require_ours(out, "run")
     steps = plan_steps(recipe, out, settings.arms)
     if settings.report:
         steps.append(_report(recipe, out))
