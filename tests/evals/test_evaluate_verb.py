@@ -62,14 +62,57 @@ def test_a_second_run_does_nothing_and_another_setting_runs_again(place, tmp_pat
     assert (tmp_path / "model.perplexity.t.json").read_bytes() != first
 
 
-def test_a_changed_text_is_evaluated_again(place, tmp_path):
+def test_a_changed_text_is_evaluated_again_where_that_may_replace(place, tmp_path):
     text = tmp_path / "c.txt"
     text.write_text((place / "a.txt").read_text())
     one = call(place, tmp_path / "out", perplexity=(str(text),))
     before = read_result(one["results"][0])
     text.write_text((place / "b.txt").read_text())
-    call(place, tmp_path / "out", perplexity=(str(text),))
+    with pytest.raises(
+        UserError, match=r"results on other data, c\.txt \(\w{6}\), not on c\.txt .*--overwrite"
+    ):
+        call(place, tmp_path / "out", perplexity=(str(text),))
+    assert read_result(one["results"][0]) == before
+    call(place, tmp_path / "out", perplexity=(str(text),), overwrite=True)
     assert read_result(one["results"][0])["rows"] != before["rows"]
+
+
+def test_results_of_another_model_or_text_are_not_lost(place, tmp_path, monkeypatch):
+    """Two texts, or two models, of one name want one file: the second is told before any work."""
+    other = tiny_checkpoint(tmp_path / "other" / "model", window=512)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "rope_theta": 20000.0, "rms_norm_eps": 1e-4}))
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "a.txt").write_text((place / "b.txt").read_text())
+    out = tmp_path / "out"
+    first = call(place, out, perplexity=(f"{place}/a.txt",))["results"][0]
+    held = read_result(first)
+    call(place, out, perplexity=(f"more={tmp_path}/more/a.txt",))
+    with monkeypatch.context() as patch:
+        patch.setattr("ropewalk.model.lm.load_model", None)
+        with pytest.raises(UserError, match=r"other data, a\.txt .* or name the texts"):
+            call(place, out, passkey=True, set=FEW, perplexity=(f"{tmp_path}/more/a.txt",))
+        with pytest.raises(UserError, match=r"another model, model .*, not of model .*--name") as raised:
+            ropewalk.evaluate(str(other), perplexity=(f"{place}/a.txt",), contexts=(512,), out=str(out))
+    assert "\n" not in str(raised.value) and read_result(first) == held
+    assert not list(out.glob("*passkey*"))
+
+
+def test_names_of_every_script_have_files_of_their_own(place, tmp_path):
+    made = [call(place, tmp_path, name=name)["results"][0] for name in ("模型甲", "模型乙", "α b")]
+    assert [path.rpartition("/")[2].split(".")[0] for path in made] == ["模型甲", "模型乙", "α-b"]
+    assert groups(["书=a.txt"]) == {"书": ("a.txt",)}
+
+
+def test_what_replaces_a_result_of_the_same_model_and_text_is_said(place, tmp_path, capsys):
+    call(place, tmp_path, name="a b")
+    capsys.readouterr()
+    call(place, tmp_path, name="a b", stride=128)
+    assert "a-b.perplexity.t.json: replaces the result with other settings" in capsys.readouterr().out
+    call(place, tmp_path, name="a-b", stride=128)
+    assert "replaces the same model's result under the name a b" in capsys.readouterr().out
+    call(place, tmp_path, name="a-b", stride=128, seed=1, dtype="bfloat16")
+    assert "replaces the result of dtype float32, now bfloat16; seed 0, now 1" in capsys.readouterr().out
 
 
 def test_killed_and_started_again_it_ends_with_the_same_bytes(place, tmp_path, monkeypatch):

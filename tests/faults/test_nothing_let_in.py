@@ -163,9 +163,9 @@ def test_no_name_of_a_results_file_leaves_its_directory(name: str, tmp_path: Pat
     from ropewalk.results.collection import collect
     from ropewalk.results.page import write_report
     from ropewalk.results.section import slug
-    from ropewalk.verbs.evaluate import _safe
+    from ropewalk.verbs.results_file import safe
 
-    for made in (_safe(name), slug("perplexity", name)):
+    for made in (safe(name), slug("perplexity", name)):
         place = (tmp_path / f"{made}.json").resolve()
         assert place.parent == tmp_path.resolve() and "\0" not in made
     if name == "../../up":

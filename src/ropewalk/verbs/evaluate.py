@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..board import published
-from ..console import say, table
+from ..console import say
 from ..errors import UserError
 from ..files import fingerprint, from_yaml, locked
 from ..settings import from_mapping, option, tokens, verb
+from .results_file import replaced, require_same, safe, show
 
 EXAMPLE = """ropewalk evaluate longer-model --perplexity books=test.parquet --passkey --out results
   ropewalk evaluate original-model --passkey --target 32k --out results
@@ -84,6 +85,7 @@ class Evaluate:
     )
     out: str = option("results", help="directory of the results files")
     name: str | None = option(None, help="what results call the model (default: its directory's name)")
+    overwrite: bool = option(False, help="replace the results of another model or other texts in --out")
 
 
 @dataclass(frozen=True)
@@ -132,16 +134,30 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     if not works:
         raise UserError("nothing to evaluate: give --perplexity FILES, --passkey or another (see -h)")
     read = [_checked(work, block) for work in works]
+    files = [Path(settings.out) / _file_name(name, work) for work in works]
+    if not settings.overwrite:
+        for file, work, data in zip(files, works, read):  # all of them before the first one takes its hour
+            require_same(file, block, data, _cure(work))
     lm = _Lazy(lambda: open_model(path, device, dtype, name=name, compiled=settings.compile))
     paths, summaries = [], {}
-    for work, data in zip(works, read):
-        stem = ".".join(filter(None, (_safe(name), work.name, work.tag)))
-        file = Path(settings.out) / f"{stem}.json"
+    for file, work, data in zip(files, works, read):
         with locked(file), published(settings.out):
+            if not settings.overwrite:
+                require_same(file, block, data, _cure(work))  # another process may have written it since
             result = _one(lm, block, work, data, file, (device, dtype, settings.seed))
         paths.append(str(file))
         summaries[file.name] = result["summary"]
     return {"results": paths, "summaries": summaries}
+
+
+def _file_name(name: str, work: Work) -> str:
+    """The name of a results file: model, evaluation, and the group of texts where there are such."""
+    return ".".join(filter(None, (safe(name), work.name, work.tag, "json")))
+
+
+def _cure(work: Work) -> str:
+    """What gives a work a file of its own."""
+    return "another --out or --name, or name the texts (NAME=FILE)" if work.tag else "another --out or --name"
 
 
 def _with_suite(settings: Evaluate) -> Evaluate:
@@ -250,6 +266,8 @@ def _one(
         say(f"{path.name}: already done for the same model, data and settings")
         drop_cells(path.with_name(f".{path.stem}.cells"))  # left by a kill behind the result's writing
         return there
+    if there is not None:
+        say(f"{path.name}: {replaced(there, block, versions)}")
     say(f"{work.name} of {block['name']} on {versions['device']}, {dtype}")
     cells = Cells(path.with_name(f".{path.stem}.cells"), inputs)
     lm = open_lm()
@@ -268,36 +286,6 @@ def _one(
     return result
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print a result's rows, and the plain figures of its summary."""
-    rows = result["rows"]
-    names = [key for key, value in rows[0].items() if _is_plain(value) and key not in UNSHOWN] if rows else []
-    title = f"{result['model']['name']}: {result['evaluation']}"
-    if len(rows) <= 100:  # longer ones are curves, for the report
-        table(title, names, [[_number(row.get(key)) for key in names] for row in rows])
-    plain = [f"{key} {_number(value)}" for key, value in result["summary"].items() if _is_plain(value)]
-    if plain:
-        say("  " + ", ".join(plain))
-
-
-UNSHOWN = (
-    "data",
-    "stride",
-    "sampled",
-    "of_windows",
-    "sample_low",
-    "sample_high",
-    "real_distance",
-    "items",
-    "items_norm",
-)
-"""Figures of a row that stand in the results file only, so that the table fits a terminal."""
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, int | float | str)
-
-
 NAMED = {
     "pg19": "hub:emozilla/pg19-test:test",
     "proof-pile": "hub:hoskinson-center/proof-pile/test/proofpile_test.jsonl.gz",
@@ -314,14 +302,14 @@ def groups(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     name = ""
     for word in words:
-        match = re.match(r"^([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)$", word)
+        match = re.match(r"^([^\W_][\w-]*)=(.+)$", word)
         if match and not Path(word).exists():
             name, word = match[1], match[2]
         elif word in NAMED:
             found[word] = (NAMED[word],)
             continue
         elif not name:
-            name = _safe(Path(word.removeprefix("hub:")).stem) or "text"
+            name = safe(Path(word.removeprefix("hub:")).stem) or "text"
         found[name] = (*found.get(name, ()), word)
     return found
 
@@ -481,18 +469,3 @@ def _attention(lm: Any) -> str:
     """The attention kernels that ran, by window length, and whether layers were compiled."""
     kernels = ", ".join(f"{name} from {size}" for size, name in sorted(lm.kernels.items())) or "torch"
     return kernels + (", layers compiled" if lm.compiled else "")
-
-
-def _safe(name: str) -> str:
-    """A name as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return "-" if value is None else str(value)
