@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
+from pathlib import Path
 
 import pytest
 from fakes import TEXT, tiny_checkpoint
@@ -14,7 +16,7 @@ from ropewalk.cli import main
 from ropewalk.errors import UserError
 from ropewalk.model.lm import TransformersLM
 from ropewalk.results.record import read_result
-from ropewalk.verbs.evaluate import SMALL, Evaluate, Lengths, context_sizes, groups
+from ropewalk.verbs.evaluate import SMALL, Evaluate, Lengths, _ruler, context_sizes, groups
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +230,24 @@ def test_small_takes_less_of_everything_but_what_the_user_has_set(place, tmp_pat
         (made,) = (x for x in vars(module).values() if getattr(x, "__module__", "") == module.__name__
                    and x.__name__.endswith("Settings"))  # fmt: skip
         assert set(settings) <= {field.name for field in dataclasses.fields(made)}
+
+
+def test_ruler_goes_up_to_the_target_or_over_the_contexts(place):
+    def lengths(**more):
+        (work,) = _ruler(Evaluate("m", ruler=True, **more), Lengths(512, 512, more.get("target") or 512))
+        return work.settings.lengths
+
+    assert lengths() == () and lengths(target=512) == ()
+    assert lengths(target=2048) == (512, 1024, 2048)
+    assert lengths(target=2048, contexts=(1024, 768)) == (768, 1024)
+
+
+def test_no_message_of_an_evaluation_names_a_flag_that_evaluate_has_not():
+    """Their finer settings are given with --set alone."""
+    flags = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(Evaluate)}
+    source = Path(importlib.import_module("ropewalk.evals").__file__).parent
+    files = [*source.glob("*.py"), source.parent / "data" / "summaries.py"]
+    assert {flag for file in files for flag in re.findall(r"--[a-z]\w+", file.read_text())} <= flags
 
 
 def test_what_is_wrong_with_the_last_evaluation_is_said_before_the_first_runs(place, tmp_path, monkeypatch):

@@ -112,7 +112,8 @@ def test_the_users_own_text_is_the_haystack_and_is_named_with_its_hash(tmp_path)
     [
         (RulerSettings(tasks=("niah",)), "no RULER task 'niah'"),
         (RulerSettings(samples=0), "samples is 0"),
-        (RulerSettings(lengths=(100,)), "no RULER task fits into 100 tokens"),
+        (RulerSettings(lengths=(100,)), r"fits into 100 tokens; .*--set 'ruler.lengths="),
+        (RulerSettings(lengths=(0, 4096)), "RULER length is 0 tokens"),
         (RulerSettings(haystack=("absent.txt",)), "absent.txt"),
     ],
 )

@@ -73,7 +73,10 @@ def run(lm: LanguageModel, settings: RulerSettings, cells: Cells) -> dict[str, A
                 (rows if "score" in found else left_out).append(found)
                 progress.advance(note=cell)
     if not rows:
-        raise UserError(f"no RULER task fits into {lengths[-1]:,} tokens; give longer --lengths")
+        raise UserError(
+            f"no RULER task fits into {lengths[-1]:,} tokens; give longer ones, such as "
+            "--set 'ruler.lengths=[4096, 8192]'"
+        )
     return {
         "protocol": _protocol(lm, settings),
         "data": data(settings),
@@ -102,6 +105,8 @@ def _tasks(settings: RulerSettings) -> list[str]:
             raise UserError(
                 f"no RULER task {task!r}; known: {', '.join(TASKS)} (qa_1 and qa_2 need a download)"
             )
+    if min(settings.lengths, default=1) < 1:
+        raise UserError(f"a RULER length is {min(settings.lengths)} tokens; give 1 or more")
     if settings.samples < 1:
         raise UserError(f"samples is {settings.samples}; at least 1 prompt a task and length is needed")
     chosen = list(dict.fromkeys(settings.tasks)) or list(TASKS)
@@ -111,15 +116,17 @@ def _tasks(settings: RulerSettings) -> list[str]:
 
 
 def _lengths(lm: LanguageModel, settings: RulerSettings) -> list[int]:
-    """Lengths asked for, or 4,096 (a quarter of a window below 16,384) doubled up to the window."""
-    if settings.lengths:
-        return sorted(set(settings.lengths))
-    length = min(4096, max(1, lm.window // 4))
+    return sorted(set(settings.lengths)) or doubled(lm.window)
+
+
+def doubled(window: int) -> list[int]:
+    """4,096 tokens (a quarter of a window below 16,384) doubled up to the window."""
+    length = min(4096, max(1, window // 4))
     found = []
-    while length < lm.window:
+    while length < window:
         found.append(length)
         length *= 2
-    return [*found, lm.window]
+    return [*found, window]
 
 
 def _sentences(settings: RulerSettings, longest: int) -> list[str]:
@@ -146,7 +153,8 @@ def _reference() -> str:
         from pydoc_data.topics import topics
     except ImportError:
         raise UserError(
-            "this Python has no language reference; give --haystack a text file, or noise"
+            "this Python has no language reference; give a text file, or noise: "
+            "--set 'ruler.haystack=[noise]'"
         ) from None
     return "\n".join(topics[name] for name in sorted(topics))
 

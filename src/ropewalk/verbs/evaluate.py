@@ -429,7 +429,10 @@ def _ruler(settings: Evaluate, lengths: Lengths) -> list[Work]:
     if not settings.ruler:
         return []
     module = importlib.import_module("ropewalk.evals.ruler")
-    return [Work(module.NAME, module, module.RulerSettings(seed=settings.seed))]
+    sizes = tuple(sorted(set(settings.contexts)))
+    if not sizes and _target(lengths) != lengths.window:  # up to the window RULER counts by itself
+        sizes = tuple(module.doubled(lengths.target))
+    return [Work(module.NAME, module, module.RulerSettings(lengths=sizes, seed=settings.seed))]
 
 
 def _attention_scores(settings: Evaluate, lengths: Lengths) -> list[Work]:
