@@ -72,6 +72,10 @@ def run(lm: LanguageModel, settings: RulerSettings, cells: Cells) -> dict[str, A
                     cells.put(cell, found)
                 (rows if "score" in found else left_out).append(found)
                 progress.advance(note=cell)
+    for length in lengths:
+        out = [one["task"] for one in left_out if one["length"] == length]
+        if rows and out:
+            console.say(f"  {length:,} tokens: {len(out)} of {len(tasks)} tasks do not fit: {', '.join(out)}")
     if not rows:
         raise UserError(
             f"no RULER task fits into {lengths[-1]:,} tokens; give longer ones, such as "
