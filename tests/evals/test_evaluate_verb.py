@@ -100,6 +100,38 @@ def test_results_of_another_model_or_text_are_not_lost(place, tmp_path, monkeypa
     assert not list(out.glob("*passkey*"))
 
 
+@pytest.mark.parametrize(
+    ("flags", "change", "said"),
+    [
+        ({"passkey": True}, "passkey.runs=0", "passkey.runs is 0; give 1 or more"),
+        ({"passkey": True}, "passkey.runs=-2", "passkey.runs is -2; give 1 or more"),
+        ({"passkey": True}, "passkey.distances=0", "passkey.distances is 0; give 1 or more"),
+        ({"passkey_grid": True}, "passkey-map.depths=[2.0]", "depths is [2.0]; give one or more from 0"),
+        ({"passkey_grid": True}, "passkey-map.depths=[]", "depths is []; give one or more from 0"),
+        ({"passkey_grid": True}, "passkey-map.lengths=0", "passkey-map.lengths is 0; give 1 or more"),
+        ({"position_loss": ("a.txt",)}, "position-loss.buckets=0", "buckets is 0; give 1 or more"),
+        ({"position_loss": ("a.txt",)}, "position-loss.cut=100", "cut is 100; give 512 or more"),
+        ({"perplexity": ("a.txt",)}, "perplexity.stride=0", "perplexity.stride is 0; give 1 or more"),
+        ({"perplexity": ("a.txt",)}, "perplexity.contexts=[]", "perplexity.contexts is empty"),
+        ({"perplexity": ("a.txt",)}, "perplexity.contexts=[257]", "longer than the stride of 256 tokens by 2"),
+        ({"perplexity": ("a.txt",)}, "perplexity.protocol=x", "protocol is 'x'; choose one of sliding"),
+        ({"attention": ("a.txt",), "target": 1024}, "attention.points=0", "points is 0; give 2 or more"),
+        ({"attention": ("a.txt",), "target": 1024}, "attention.tokens=0", "tokens is 0; give 2 or more"),
+        ({"attention": ("a.txt",), "target": 1024}, "attention.heads=0", "heads is 0; give 1 or more"),
+        ({"benchmark": True}, "benchmark.limit=-1", "benchmark.limit is -1; give 1 or more"),
+        ({"summarization": True}, "summarization.limit=0", "summarization.limit is 0; give 1 or more"),
+    ],
+)
+def test_a_finer_setting_out_of_its_range_is_said_before_weights_load(
+    place, tmp_path, monkeypatch, flags, change, said
+):
+    monkeypatch.setattr("ropewalk.model.lm.load_model", None)
+    monkeypatch.chdir(place)
+    with pytest.raises(UserError, match=re.escape(said)):
+        call(place, tmp_path, **{"perplexity": (), **flags}, set=(change,))
+    assert not list(tmp_path.iterdir())
+
+
 def test_names_of_every_script_have_files_of_their_own(place, tmp_path):
     made = [call(place, tmp_path, name=name)["results"][0] for name in ("模型甲", "模型乙", "α b")]
     assert [path.rpartition("/")[2].split(".")[0] for path in made] == ["模型甲", "模型乙", "α-b"]

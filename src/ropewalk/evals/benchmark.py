@@ -23,6 +23,7 @@ from ..results.cells import Cells
 from ..settings import option, tokens
 from .harness import lm_eval_rows, lm_eval_version
 from .likelihood import Pair, encode_pair, log_likelihoods
+from .ranges import at_least
 
 NAME = "benchmark"
 CELL = 128
@@ -99,6 +100,7 @@ def data(settings: BenchmarkSettings) -> list[dict[str, Any]]:
 
     Raises UserError as `sources` and `questions` do, and when lm-eval is asked for and not installed.
     """
+    at_least(1, NAME, limit=settings.limit, window=settings.window)
     blocks = []
     for source in sources(settings):
         if source.name.startswith("lm-eval:"):

@@ -16,6 +16,7 @@ from ..metrics.intervals import document_interval
 from ..metrics.windows import Window
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
+from .ranges import at_least
 from .texts import Text, read_texts, read_windows, total
 
 NAME = "position-loss"
@@ -43,6 +44,15 @@ class PositionLossSettings:
 def data(settings: PositionLossSettings) -> list[dict[str, Any]]:
     """The "data" blocks: what is read, with hashes."""
     return [{"group": settings.group, **block} for block in describe(settings.sources)]
+
+
+def check(settings: PositionLossSettings, block: dict[str, Any]) -> None:
+    """Raises UserError for settings that cannot be, before any evaluation runs."""
+    del block
+    at_least(2, NAME, length=settings.length)
+    at_least(1, NAME, buckets=settings.buckets, most_windows=settings.most_windows)
+    at_least(1, NAME, documents=settings.documents)
+    at_least(settings.length, NAME, cut=settings.cut)
 
 
 def run(lm: LanguageModel, settings: PositionLossSettings, cells: Cells) -> dict[str, Any]:

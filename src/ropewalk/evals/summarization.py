@@ -27,6 +27,7 @@ from ..model.decoding import Decoding
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
 from ..settings import option, tokens
+from .ranges import at_least
 
 NAME = "summarization"
 ANSWER = 1000
@@ -55,6 +56,8 @@ class SummarizationSettings:
 def data(settings: SummarizationSettings) -> list[dict[str, Any]]:
     """The "data" block of the documents. A local file is read here, so that a bad one is said at once."""
     rouge("a", "a")  # raises when rouge-score is not installed
+    at_least(1, NAME, limit=settings.limit, answer=settings.answer, window=settings.window)
+    at_least(1, NAME, cut=min(settings.cut, default=None))
     if not 0 <= settings.temperature < math.inf:
         raise UserError(f"temperature is {settings.temperature}; give 0 (the likeliest token) or more")
     if not 0 < settings.top_p <= 1:

@@ -324,13 +324,6 @@ def context_sizes(settings: Evaluate, lengths: Lengths) -> tuple[int, ...]:
             found.append(size)
             size *= 2
         sizes = (*found, lengths.target)
-    if settings.stride < 1:
-        raise UserError(f"stride is {settings.stride}; a window moves on by at least 1 token")
-    if sizes[0] <= settings.stride:
-        raise UserError(
-            f"context {sizes[0]} must be longer than the stride of {settings.stride} tokens; "
-            "raise --contexts or lower --stride"
-        )
     if sizes[-1] > lengths.window:
         say(f"note: contexts up to {sizes[-1]:,} tokens go beyond the model's window of {lengths.window:,}")
     return sizes
@@ -340,13 +333,9 @@ def _perplexity(settings: Evaluate, lengths: Lengths) -> list[Work]:
     if not settings.perplexity:
         return []
     module = importlib.import_module("ropewalk.evals.perplexity")
-    if settings.sample is not None and not 0 < settings.sample <= 1:
-        raise UserError(f"sample is {settings.sample}; give a share above 0 and at most 1, such as 0.02")
     if (settings.sample or settings.windows) and settings.protocol != "sliding":
         raise UserError(f"sample and windows go with protocol sliding, not with {settings.protocol}")
     contexts = context_sizes(settings, lengths)
-    if settings.cut is not None and settings.cut < contexts[-1]:
-        raise UserError(f"cut is {settings.cut} tokens, shorter than the context of {contexts[-1]}; raise it")
     works = []
     for group, sources in groups(settings.perplexity).items():
         tag = group if settings.protocol == "sliding" else f"{group}.{settings.protocol}"
@@ -387,10 +376,6 @@ def _position_loss(settings: Evaluate, lengths: Lengths) -> list[Work]:
 
 def _reading(settings: Evaluate) -> dict[str, Any]:
     """The settings that say which documents are read."""
-    for name in ("documents", "windows", "cut"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}; give 1 or more, or leave it out for all")
     return {name: getattr(settings, name) for name in ("documents", "cut", "column", "seed")}
 
 
