@@ -113,7 +113,11 @@ def test_results_of_another_model_or_text_are_not_lost(place, tmp_path, monkeypa
         ({"position_loss": ("a.txt",)}, "position-loss.cut=100", "cut is 100; give 512 or more"),
         ({"perplexity": ("a.txt",)}, "perplexity.stride=0", "perplexity.stride is 0; give 1 or more"),
         ({"perplexity": ("a.txt",)}, "perplexity.contexts=[]", "perplexity.contexts is empty"),
-        ({"perplexity": ("a.txt",)}, "perplexity.contexts=[257]", "longer than the stride of 256 tokens by 2"),
+        (
+            {"perplexity": ("a.txt",)},
+            "perplexity.contexts=[257]",
+            "longer than the stride of 256 tokens by 2",
+        ),
         ({"perplexity": ("a.txt",)}, "perplexity.protocol=x", "protocol is 'x'; choose one of sliding"),
         ({"attention": ("a.txt",), "target": 1024}, "attention.points=0", "points is 0; give 2 or more"),
         ({"attention": ("a.txt",), "target": 1024}, "attention.tokens=0", "tokens is 0; give 2 or more"),
@@ -130,6 +134,28 @@ def test_a_finer_setting_out_of_its_range_is_said_before_weights_load(
     with pytest.raises(UserError, match=re.escape(said)):
         call(place, tmp_path, **{"perplexity": (), **flags}, set=(change,))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_text_that_cannot_be_read_is_found_before_any_evaluation_runs(place, tmp_path, monkeypatch):
+    """Hashing a file says nothing of its text column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "notext.parquet")
+    (tmp_path / "empty.jsonl").write_text('{"text": ""}\n')
+    monkeypatch.setattr("ropewalk.model.lm.load_model", None)
+    for flag, name, said in (
+        ("position_loss", "notext.parquet", r"notext\.parquet .*column"),
+        ("perplexity", "empty.jsonl", r"empty\.jsonl holds no text"),
+        ("attention", "empty.jsonl", r"empty\.jsonl holds no text"),
+    ):
+        texts = {"perplexity": (), flag: (str(tmp_path / name),), "target": 1024, "contexts": (512,)}
+        with pytest.raises(UserError, match=said):
+            call(place, tmp_path / "out", passkey=True, **texts)
+    haystack = (f"ruler.haystack=[{tmp_path}/empty.jsonl]",)
+    with pytest.raises(UserError, match=r"empty\.jsonl holds no text"):
+        call(place, tmp_path / "out", perplexity=(), passkey=True, ruler=True, set=haystack)
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_of_every_script_have_files_of_their_own(place, tmp_path):

@@ -68,7 +68,9 @@ def check(settings: PerplexitySettings, block: dict[str, Any]) -> None:
             "raise --contexts or lower --stride"
         )
     if settings.cut is not None and settings.cut < max(contexts):
-        raise UserError(f"cut is {settings.cut} tokens, shorter than the context of {max(contexts)}; raise it")
+        raise UserError(
+            f"cut is {settings.cut} tokens, shorter than the context of {max(contexts)}; raise it"
+        )
     if settings.sample is not None and not 0 < settings.sample <= 1:
         raise UserError(f"sample is {settings.sample}; give a share above 0 and at most 1, such as 0.02")
     if settings.protocol not in PROTOCOLS:

@@ -11,7 +11,7 @@ import torch
 
 from .. import console
 from ..data.ruler_tasks import TASKS, Sample, TooShort, sample, sentences
-from ..data.text import describe, documents
+from ..data.text import describe, documents, require_readable
 from ..errors import UserError
 from ..metrics.accuracy import matches
 from ..metrics.intervals import wilson
@@ -53,6 +53,7 @@ def data(settings: RulerSettings) -> list[dict[str, Any]]:
     if settings.haystack == (REFERENCE,):
         digest = hashlib.sha256(_reference().encode()).hexdigest()
         return [{"name": REFERENCE, "sha256": digest, "documents": 1}]
+    require_readable(settings.haystack, settings.column)
     return describe(settings.haystack)
 
 

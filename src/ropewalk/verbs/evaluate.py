@@ -215,8 +215,11 @@ def _changed(works: list[Work], changes: Sequence[str]) -> list[Work]:
 
 def _checked(work: Work, block: dict[str, Any]) -> list[dict[str, Any]]:
     """The "data" blocks of a work. What is wrong with its files or settings is said now, before any runs."""
+    from ..data.text import require_readable
+
     if hasattr(work.module, "check"):
         work.module.check(work.settings, block)
+    require_readable(getattr(work.settings, "sources", ()), getattr(work.settings, "column", None))
     return work.module.data(work.settings)
 
 
