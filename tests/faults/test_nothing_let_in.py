@@ -162,8 +162,8 @@ def test_no_name_of_a_results_file_leaves_its_directory(name: str, tmp_path: Pat
     """Models and texts are called what the user likes; their files are not."""
     from ropewalk.results.collection import collect
     from ropewalk.results.page import write_report
+    from ropewalk.results.result_file import safe
     from ropewalk.results.section import slug
-    from ropewalk.verbs.results_file import safe
 
     for made in (safe(name), slug("perplexity", name)):
         place = (tmp_path / f"{made}.json").resolve()

@@ -11,16 +11,20 @@ import dataclasses
 import importlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..board import published
 from ..console import say
 from ..errors import UserError
 from ..files import fingerprint, from_yaml, locked
+from ..results.repeat import command, text_words
+from ..results.result_file import replaced, require_same, safe, show
 from ..settings import from_mapping, option, tokens, verb
-from .results_file import replaced, require_same, safe, show
+
+if TYPE_CHECKING:
+    from ..model.source import Source
 
 EXAMPLE = """ropewalk evaluate longer-model --perplexity books=test.parquet --passkey --out results
   ropewalk evaluate original-model --passkey --target 32k --out results
@@ -90,12 +94,16 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Work:
-    """One evaluation to be run: its name, the module that runs it, its settings, a tag for the file name."""
+    """One evaluation to be run: its name, the module that runs it, its settings, a tag for the file name.
+
+    command: what makes its results file again.
+    """
 
     name: str
     module: Any
     settings: Any
     tag: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     works = _changed(_small(works) if settings.small else works, settings.set)
     if not works:
         raise UserError("nothing to evaluate: give --perplexity FILES, --passkey or another (see -h)")
+    works = [replace(work, command=_command(settings, work, source, block)) for work in works]
     read = [_checked(work, block) for work in works]
     files = [Path(settings.out) / _file_name(name, work) for work in works]
     if not settings.overwrite:
@@ -155,6 +164,15 @@ def _file_name(name: str, work: Work) -> str:
     return ".".join(filter(None, (safe(name), work.name, work.tag, "json")))
 
 
+def _command(settings: Evaluate, work: Work, source: Source, block: dict[str, Any]) -> str:
+    """The command that makes one results file again; local directories by their names alone."""
+    sources, group = getattr(work.settings, "sources", ()), getattr(work.settings, "group", "")
+    named = source.kind == "hub" or not Path(settings.model).expanduser().exists()
+    model = settings.model if named else Path(settings.model).expanduser().resolve().name
+    texts = text_words(group, sources) if sources else ""
+    return command(settings, work.name, texts, model, block["name"], block["window"])
+
+
 def _cure(work: Work) -> str:
     """What gives a work a file of its own."""
     return "another --out or --name, or name the texts (NAME=FILE)" if work.tag else "another --out or --name"
@@ -165,7 +183,7 @@ def _with_suite(settings: Evaluate) -> Evaluate:
     if settings.suite is None:
         return settings
     texts = settings.perplexity or tuple(NAMED)
-    return dataclasses.replace(settings, perplexity=texts, passkey=True, benchmark=True, summarization=True)
+    return replace(settings, perplexity=texts, passkey=True, benchmark=True, summarization=True)
 
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -186,11 +204,9 @@ def _small(works: Sequence[Work]) -> list[Work]:
     def less(settings: Any, wanted: dict[str, Any]) -> Any:
         defaults = {field.name: field.default for field in dataclasses.fields(settings)}
         free = {key: value for key, value in wanted.items() if getattr(settings, key) == defaults[key]}
-        return dataclasses.replace(settings, **free)
+        return replace(settings, **free)
 
-    return [
-        dataclasses.replace(work, settings=less(work.settings, SMALL.get(work.name, {}))) for work in works
-    ]
+    return [replace(work, settings=less(work.settings, SMALL.get(work.name, {}))) for work in works]
 
 
 def _changed(works: list[Work], changes: Sequence[str]) -> list[Work]:
@@ -208,7 +224,7 @@ def _changed(works: list[Work], changes: Sequence[str]) -> list[Work]:
         for work in mine:
             values = {**dataclasses.asdict(work.settings), match[2]: value}
             where = f"--set {change}"
-            new = dataclasses.replace(work, settings=from_mapping(type(work.settings), values, where))
+            new = replace(work, settings=from_mapping(type(work.settings), values, where))
             works = [new if one is work else one for one in works]
     return works
 
@@ -280,7 +296,9 @@ def _one(
         "evaluation": work.name,
         "model": block,
         **found,
-        "provenance": provenance(device=versions["device"], dtype=dtype, seed=seed, inputs=mark, **more),
+        "provenance": provenance(
+            device=versions["device"], dtype=dtype, seed=seed, inputs=mark, command=work.command, **more
+        ),
     }
     write_result(path, result)
     cells.remove()

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from ..console import say, table
 from ..errors import UserError
 from ..files import fingerprint, locked
+from ..results.result_file import replaced, require_same, safe
 from ..settings import option, tokens, verb
-from .results_file import replaced, require_same, safe
 
 EXAMPLE = """ropewalk sweep path/to/model --to 32k --data books.parquet
   ropewalk sweep embedded --to 2k --data stdlib-heldout --factors 2 4 8"""

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..console import say, table
 from ..errors import UserError
+from .record import read_result
 
 
 def safe(name: str) -> str:
@@ -22,8 +23,6 @@ def require_same(path: Path, block: dict[str, Any], data: Sequence[dict[str, Any
 
     block, data: of the evaluation that wants the file.  cure: what gives it another file.
     """
-    from ..results.record import read_result
-
     try:
         there = read_result(path) if path.exists() else None
     except UserError:  # no results are lost with it
@@ -49,7 +48,10 @@ def replaced(there: dict[str, Any], block: dict[str, Any], versions: dict[str, A
     others = [
         f"{key} {before.get(key)}, now {now}" for key, now in versions.items() if before.get(key) != now
     ]
-    return "replaces the result " + (f"of {'; '.join(others)}" if others else "with other settings")
+    if others:
+        return f"replaces the result of {'; '.join(others)}"
+    command = before.get("command")
+    return "replaces the result with other settings" + (f": {command}" if isinstance(command, str) else "")
 
 
 def _same_data(one: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]]) -> bool:
