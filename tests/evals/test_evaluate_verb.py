@@ -318,3 +318,15 @@ def test_what_is_wrong_with_the_last_evaluation_is_said_before_the_first_runs(pl
         with pytest.raises(UserError, match=said):
             call(place, tmp_path, **change)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_interval_of_a_loss_or_of_rouge_reaches_what_they_cannot_be(place, tmp_path, monkeypatch):
+    from ropewalk.evals import position_loss, summarization
+
+    for module in (position_loss, summarization):
+        monkeypatch.setattr(module, "document_interval", lambda *a: (-3.4, 99.0))
+    found = call(place, tmp_path, perplexity=(), position_loss=(f"{place}/a.txt",), windows=2)
+    rows = read_result(found["results"][0])["rows"]
+    assert {(row["low"], row["high"]) for row in rows} == {(0.0, 99.0)}
+    row = summarization._row([{"rouge1": 0.1}, {"rouge1": 0.9}], 512, "rouge1", 0)
+    assert (row["low"], row["high"]) == (0.0, 1.0)

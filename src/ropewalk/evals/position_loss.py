@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..data.text import describe
-from ..metrics.intervals import document_interval
+from ..metrics.intervals import clipped, document_interval
 from ..metrics.windows import Window
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
@@ -80,7 +80,7 @@ def run(lm: LanguageModel, settings: PositionLossSettings, cells: Cells) -> dict
     for bucket, (a, b) in enumerate(pairwise(edges)):
         sums = [total([v[bucket] for (j, _), v in zip(jobs, found) if j == i]) for i in read]
         ns = [count * per_window[bucket] for count in counts]
-        interval = document_interval(sums, ns, settings.seed) or (None, None)
+        interval = clipped(document_interval(sums, ns, settings.seed), 0.0)
         row = {"data": settings.group, "from": a, "to": b, "loss": total(sums) / sum(ns), "n": sum(ns)}
         rows.append({**row, "low": interval[0], "high": interval[1], "documents": len(read)})
         by_bucket.append({"loss": sums, "n": ns})

@@ -21,7 +21,7 @@ from .. import console
 from ..data.summaries import HUB, Summarized, prompt_ids, read_summaries
 from ..data.tables import describe_table
 from ..errors import UserError
-from ..metrics.intervals import document_interval
+from ..metrics.intervals import clipped, document_interval
 from ..metrics.rouge import METRICS, rouge
 from ..model.decoding import Decoding
 from ..model.lm import LanguageModel
@@ -164,7 +164,7 @@ def _score(lm: LanguageModel, one: Summarized, output: list[int]) -> dict[str, A
 
 def _row(scored: Sequence[dict[str, Any]], window: int, metric: str, seed: int) -> dict[str, Any]:
     scores = [one[metric] for one in scored]
-    low, high = document_interval(scores, [1] * len(scores), seed) or (None, None)
+    low, high = clipped(document_interval(scores, [1] * len(scores), seed), 0.0, 1.0)
     return {
         "window": window,
         "metric": metric,
