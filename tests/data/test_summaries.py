@@ -36,7 +36,7 @@ def test_two_columns_are_read_and_rows_without_either_left_out(tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (one,) = read_summaries(str(path), ("a", "b"))
     assert (one.document, one.summary) == ("long", "short")
-    with pytest.raises(UserError, match="name them with --columns"):
+    with pytest.raises(UserError, match=r"--set 'summarization\.columns=\["):
         read_summaries(str(path))
     with pytest.raises(UserError, match="no column 'c'"):
         read_summaries(str(path), ("a", "c"))

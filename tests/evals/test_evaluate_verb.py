@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
+from pathlib import Path
 
 import pytest
 from fakes import TEXT, tiny_checkpoint
@@ -14,7 +16,7 @@ from ropewalk.cli import main
 from ropewalk.errors import UserError
 from ropewalk.model.lm import TransformersLM
 from ropewalk.results.record import read_result
-from ropewalk.verbs.evaluate import SMALL, Evaluate, Lengths, context_sizes, groups
+from ropewalk.verbs.evaluate import SMALL, Evaluate, Lengths, _ruler, context_sizes, groups
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +64,115 @@ def test_a_second_run_does_nothing_and_another_setting_runs_again(place, tmp_pat
     assert (tmp_path / "model.perplexity.t.json").read_bytes() != first
 
 
-def test_a_changed_text_is_evaluated_again(place, tmp_path):
+def test_a_changed_text_is_evaluated_again_where_that_may_replace(place, tmp_path):
     text = tmp_path / "c.txt"
     text.write_text((place / "a.txt").read_text())
     one = call(place, tmp_path / "out", perplexity=(str(text),))
     before = read_result(one["results"][0])
     text.write_text((place / "b.txt").read_text())
-    call(place, tmp_path / "out", perplexity=(str(text),))
+    with pytest.raises(
+        UserError, match=r"results on other data, c\.txt \(\w{6}\), not on c\.txt .*--overwrite"
+    ):
+        call(place, tmp_path / "out", perplexity=(str(text),))
+    assert read_result(one["results"][0]) == before
+    call(place, tmp_path / "out", perplexity=(str(text),), overwrite=True)
     assert read_result(one["results"][0])["rows"] != before["rows"]
+
+
+def test_results_of_another_model_or_text_are_not_lost(place, tmp_path, monkeypatch):
+    """Two texts, or two models, of one name want one file: the second is told before any work."""
+    other = tiny_checkpoint(tmp_path / "other" / "model", window=512)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "rope_theta": 20000.0, "rms_norm_eps": 1e-4}))
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "a.txt").write_text((place / "b.txt").read_text())
+    out = tmp_path / "out"
+    first = call(place, out, perplexity=(f"{place}/a.txt",))["results"][0]
+    held = read_result(first)
+    call(place, out, perplexity=(f"more={tmp_path}/more/a.txt",))
+    with monkeypatch.context() as patch:
+        patch.setattr("ropewalk.model.lm.load_model", None)
+        with pytest.raises(UserError, match=r"other data, a\.txt .* or name the texts"):
+            call(place, out, passkey=True, set=FEW, perplexity=(f"{tmp_path}/more/a.txt",))
+        with pytest.raises(UserError, match=r"another model, model .*, not of model .*--name") as raised:
+            ropewalk.evaluate(str(other), perplexity=(f"{place}/a.txt",), contexts=(512,), out=str(out))
+    assert "\n" not in str(raised.value) and read_result(first) == held
+    assert not list(out.glob("*passkey*"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "change", "said"),
+    [
+        ({"passkey": True}, "passkey.runs=0", "passkey.runs is 0; give 1 or more"),
+        ({"passkey": True}, "passkey.runs=-2", "passkey.runs is -2; give 1 or more"),
+        ({"passkey": True}, "passkey.distances=0", "passkey.distances is 0; give 1 or more"),
+        ({"passkey_grid": True}, "passkey-map.depths=[2.0]", "depths is [2.0]; give one or more from 0"),
+        ({"passkey_grid": True}, "passkey-map.depths=[]", "depths is []; give one or more from 0"),
+        ({"passkey_grid": True}, "passkey-map.lengths=0", "passkey-map.lengths is 0; give 1 or more"),
+        ({"position_loss": ("a.txt",)}, "position-loss.buckets=0", "buckets is 0; give 1 or more"),
+        ({"position_loss": ("a.txt",)}, "position-loss.cut=100", "cut is 100; give 512 or more"),
+        ({"perplexity": ("a.txt",)}, "perplexity.stride=0", "perplexity.stride is 0; give 1 or more"),
+        ({"perplexity": ("a.txt",)}, "perplexity.contexts=[]", "perplexity.contexts is empty"),
+        (
+            {"perplexity": ("a.txt",)},
+            "perplexity.contexts=[257]",
+            "longer than the stride of 256 tokens by 2",
+        ),
+        ({"perplexity": ("a.txt",)}, "perplexity.protocol=x", "protocol is 'x'; choose one of sliding"),
+        ({"attention": ("a.txt",), "target": 1024}, "attention.points=0", "points is 0; give 2 or more"),
+        ({"attention": ("a.txt",), "target": 1024}, "attention.tokens=0", "tokens is 0; give 2 or more"),
+        ({"attention": ("a.txt",), "target": 1024}, "attention.heads=0", "heads is 0; give 1 or more"),
+        ({"benchmark": True}, "benchmark.limit=-1", "benchmark.limit is -1; give 1 or more"),
+        ({"summarization": True}, "summarization.limit=0", "summarization.limit is 0; give 1 or more"),
+    ],
+)
+def test_a_finer_setting_out_of_its_range_is_said_before_weights_load(
+    place, tmp_path, monkeypatch, flags, change, said
+):
+    monkeypatch.setattr("ropewalk.model.lm.load_model", None)
+    monkeypatch.chdir(place)
+    with pytest.raises(UserError, match=re.escape(said)):
+        call(place, tmp_path, **{"perplexity": (), **flags}, set=(change,))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_text_that_cannot_be_read_is_found_before_any_evaluation_runs(place, tmp_path, monkeypatch):
+    """Hashing a file says nothing of its text column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "notext.parquet")
+    (tmp_path / "empty.jsonl").write_text('{"text": ""}\n')
+    monkeypatch.setattr("ropewalk.model.lm.load_model", None)
+    for flag, name, said in (
+        ("position_loss", "notext.parquet", r"notext\.parquet .*column"),
+        ("perplexity", "empty.jsonl", r"empty\.jsonl holds no text"),
+        ("attention", "empty.jsonl", r"empty\.jsonl holds no text"),
+    ):
+        texts = {"perplexity": (), flag: (str(tmp_path / name),), "target": 1024, "contexts": (512,)}
+        with pytest.raises(UserError, match=said):
+            call(place, tmp_path / "out", passkey=True, **texts)
+    haystack = (f"ruler.haystack=[{tmp_path}/empty.jsonl]",)
+    with pytest.raises(UserError, match=r"empty\.jsonl holds no text"):
+        call(place, tmp_path / "out", perplexity=(), passkey=True, ruler=True, set=haystack)
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_of_every_script_have_files_of_their_own(place, tmp_path):
+    made = [call(place, tmp_path, name=name)["results"][0] for name in ("模型甲", "模型乙", "α b")]
+    assert [path.rpartition("/")[2].split(".")[0] for path in made] == ["模型甲", "模型乙", "α-b"]
+    assert groups(["书=a.txt"]) == {"书": ("a.txt",)}
+
+
+def test_what_replaces_a_result_of_the_same_model_and_text_is_said(place, tmp_path, capsys):
+    call(place, tmp_path, name="a b")
+    capsys.readouterr()
+    call(place, tmp_path, name="a b", stride=128)
+    assert "a-b.perplexity.t.json: replaces the result with other settings" in capsys.readouterr().out
+    call(place, tmp_path, name="a-b", stride=128)
+    assert "replaces the same model's result under the name a b" in capsys.readouterr().out
+    call(place, tmp_path, name="a-b", stride=128, seed=1, dtype="bfloat16")
+    assert "replaces the result of dtype float32, now bfloat16; seed 0, now 1" in capsys.readouterr().out
 
 
 def test_killed_and_started_again_it_ends_with_the_same_bytes(place, tmp_path, monkeypatch):
@@ -187,6 +290,24 @@ def test_small_takes_less_of_everything_but_what_the_user_has_set(place, tmp_pat
         assert set(settings) <= {field.name for field in dataclasses.fields(made)}
 
 
+def test_ruler_goes_up_to_the_target_or_over_the_contexts(place):
+    def lengths(**more):
+        (work,) = _ruler(Evaluate("m", ruler=True, **more), Lengths(512, 512, more.get("target") or 512))
+        return work.settings.lengths
+
+    assert lengths() == () and lengths(target=512) == ()
+    assert lengths(target=2048) == (512, 1024, 2048)
+    assert lengths(target=2048, contexts=(1024, 768)) == (768, 1024)
+
+
+def test_no_message_of_an_evaluation_names_a_flag_that_evaluate_has_not():
+    """Their finer settings are given with --set alone."""
+    flags = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(Evaluate)}
+    source = Path(importlib.import_module("ropewalk.evals").__file__).parent
+    files = [*source.glob("*.py"), source.parent / "data" / "summaries.py"]
+    assert {flag for file in files for flag in re.findall(r"--[a-z]\w+", file.read_text())} <= flags
+
+
 def test_what_is_wrong_with_the_last_evaluation_is_said_before_the_first_runs(place, tmp_path, monkeypatch):
     monkeypatch.setattr("ropewalk.model.lm.load_model", None)
     for change, said in (
@@ -197,3 +318,15 @@ def test_what_is_wrong_with_the_last_evaluation_is_said_before_the_first_runs(pl
         with pytest.raises(UserError, match=said):
             call(place, tmp_path, **change)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_interval_of_a_loss_or_of_rouge_reaches_what_they_cannot_be(place, tmp_path, monkeypatch):
+    from ropewalk.evals import position_loss, summarization
+
+    for module in (position_loss, summarization):
+        monkeypatch.setattr(module, "document_interval", lambda *a: (-3.4, 99.0))
+    found = call(place, tmp_path, perplexity=(), position_loss=(f"{place}/a.txt",), windows=2)
+    rows = read_result(found["results"][0])["rows"]
+    assert {(row["low"], row["high"]) for row in rows} == {(0.0, 99.0)}
+    row = summarization._row([{"rouge1": 0.1}, {"rouge1": 0.9}], 512, "rouge1", 0)
+    assert (row["low"], row["high"]) == (0.0, 1.0)

@@ -72,12 +72,17 @@ def test_killed_between_cells_and_started_again_gives_the_same_bytes(tmp_path, s
     assert len(second.calls) == len(again["rows"]) - survived
 
 
-def test_what_does_not_fit_is_named_with_its_reason():
+def test_what_does_not_fit_is_named_with_its_reason(capsys):
     found = run(ByteModel(solve), RulerSettings(lengths=(1024, 4096), samples=2), Cells(None, {}))
     out = {(o["task"], o["length"]) for o in found["summary"]["left_out"]}
     assert ("cwe", 1024) in out and ("niah_single_1", 1024) not in out
     assert len(found["rows"]) + len(out) == 2 * len(TASKS)
     assert all("too long" in o["reason"] for o in found["summary"]["left_out"])
+    short = [task for task, length in out if length == 1024]
+    said = capsys.readouterr().out
+    assert f"1,024 tokens: {len(short)} of {len(TASKS)} tasks do not fit: " in said
+    assert "4,096 tokens: 1 of 11 tasks do not fit: cwe" in said
+    assert [point["tasks"] for point in found["summary"]["by_length"]] == [11 - len(short), 10]
 
 
 def test_lengths_double_from_4096_or_a_quarter_of_a_small_window_up_to_the_window():
@@ -112,7 +117,8 @@ def test_the_users_own_text_is_the_haystack_and_is_named_with_its_hash(tmp_path)
     [
         (RulerSettings(tasks=("niah",)), "no RULER task 'niah'"),
         (RulerSettings(samples=0), "samples is 0"),
-        (RulerSettings(lengths=(100,)), "no RULER task fits into 100 tokens"),
+        (RulerSettings(lengths=(100,)), r"fits into 100 tokens; .*--set 'ruler.lengths="),
+        (RulerSettings(lengths=(0, 4096)), "RULER length is 0 tokens"),
         (RulerSettings(haystack=("absent.txt",)), "absent.txt"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from fakes import TEXT, tiny_checkpoint
@@ -79,6 +80,17 @@ def test_a_second_run_does_nothing(place, tmp_path, monkeypatch, capsys):
     assert call(place, tmp_path, methods=("linear",), passkey=False) == first
     assert (tmp_path / "model.sweep.512.json").read_bytes() == content
     assert "already done" in capsys.readouterr().out
+
+
+def test_a_sweep_on_another_text_does_not_replace_the_first_unasked(place, tmp_path):
+    few = {"methods": ("linear",), "passkey": False, "windows": 1}
+    file = Path(call(place, tmp_path, **few)["results"][0])
+    first = file.read_text()
+    with pytest.raises(UserError, match="results on other data"):
+        call(place, tmp_path, data=(str(place / "b.txt"),), **few)
+    assert file.read_text() == first
+    call(place, tmp_path, data=(str(place / "b.txt"),), overwrite=True, **few)
+    assert file.read_text() != first
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(place, tmp_path, monkeypatch):

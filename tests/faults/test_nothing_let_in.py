@@ -162,10 +162,10 @@ def test_no_name_of_a_results_file_leaves_its_directory(name: str, tmp_path: Pat
     """Models and texts are called what the user likes; their files are not."""
     from ropewalk.results.collection import collect
     from ropewalk.results.page import write_report
+    from ropewalk.results.result_file import safe
     from ropewalk.results.section import slug
-    from ropewalk.verbs.evaluate import _safe
 
-    for made in (_safe(name), slug("perplexity", name)):
+    for made in (safe(name), slug("perplexity", name)):
         place = (tmp_path / f"{made}.json").resolve()
         assert place.parent == tmp_path.resolve() and "\0" not in made
     if name == "../../up":

@@ -31,6 +31,18 @@ def test_the_window_before_is_known_where_no_config_says_it(tmp_path: Path, meth
     assert original_window(tmp_path / "m") == 64
 
 
+@pytest.mark.parametrize("left", ["config.json", "nothing"])
+def test_a_directory_with_an_adapter_alone_is_called_one(tmp_path: Path, left: str) -> None:
+    """Some have the config of their base beside them; peft writes a README alone."""
+    place = llama(tmp_path / "m")
+    (place / "model.safetensors").rename(place / "adapter_model.safetensors")
+    (place / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    if left == "nothing":
+        (place / "config.json").unlink()
+    with pytest.raises(UserError, match=r"is a LoRA adapter, not a model; .* export BASE MERGED --adapter"):
+        model_block(place)
+
+
 @pytest.mark.parametrize("name", ["nowhere", "./nowhere/else", "a/b/c", ""])
 def test_a_model_that_is_not_there_is_said_to_be_not_there(name: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -37,6 +37,20 @@ def test_commands_recorded_with_the_results_go_first():
     assert commands(gathered(found)) == ["ropewalk run recipe.yaml", "ropewalk report RESULTS --out REPORT"]
 
 
+def test_a_recorded_command_stands_beside_how_its_model_is_made_and_files_without_one():
+    """One evaluation a command; the model is called alike in all of them."""
+    found = fake.everything()
+    for one in found:
+        if one["evaluation"] == "passkey" and one["model"]["name"] == "pi-2048":
+            one["provenance"]["command"] = "ropewalk evaluate long --passkey --small --name pi-2048"
+    said = commands(gathered(found))
+    at = said.index("ropewalk evaluate long --passkey --small --name pi-2048")
+    assert said[at - 2].endswith("long-start --to 2048")
+    assert said[at - 1].startswith("ropewalk finetune long-start long --steps 400")
+    assert said[at + 1].startswith("ropewalk evaluate long --perplexity")
+    assert "--passkey " not in said[at + 1] and "--passkey" in said[0]
+
+
 def test_models_data_protocols_and_environment_are_all_there():
     models, data, protocols, environment = conditions(gathered(fake.everything()))
     assert [row[0] for row in models.rows] == ["base-512", "direct-2048", "pi-2048"]

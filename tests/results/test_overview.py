@@ -37,3 +37,24 @@ def test_what_was_not_measured_is_a_dash_and_a_single_model_has_no_table():
     table = overview(gathered([one, fake.training(fake.model("b", "tuned"), 3)]))
     row = dict(zip(table.columns, next(row for row in table.rows if row[0] == "b")))
     assert row["usable"] == row["k_max"] == row["passkeys"] == "–"
+
+
+def test_the_texts_shown_are_those_that_say_most_not_those_first_in_the_alphabet():
+    """Books and code were read at the old window only; both models were read on stdlib at the new one."""
+    base, longer = fake.model("base", "original"), fake.model("longer", "tuned")
+    found = [
+        *(fake.perplexity(longer, {512: 9.0}, group) for group in ("books", "code", "prose")),
+        fake.perplexity(longer, {512: 9.41, 2048: 8.49}, "stdlib"),
+        fake.perplexity(longer, {2048: 7.0}, "wiki"),
+        fake.perplexity(base, {512: 8.31, 2048: 245.0}, "stdlib"),
+    ]
+    table = overview(gathered(found))
+    assert list(table.columns[2:4]) == ["stdlib at 2,048", "wiki at 2,048"]
+
+
+def test_where_no_text_was_read_at_the_window_the_longest_context_of_most_models_stands_in():
+    base, longer = fake.model("base", "original"), fake.model("longer", "tuned")
+    found = [fake.perplexity(longer, {512: 9.0, 1024: 8.8}), fake.perplexity(base, {256: 9.3, 512: 8.31})]
+    table = overview(gathered(found))
+    assert table.columns[2] == "perplexity at 512"
+    assert [row[2].split()[0] for row in table.rows] == ["8.31", "9.00"]

@@ -90,6 +90,23 @@ def test_a_perplexity_that_stays_level_is_not_said_to_rise_nor_to_fall():
     assert "perplexity does not rise with context (9.00 → 8.50 → 8.50)" in found["sentence"]
 
 
+def test_a_window_that_was_never_measured_is_not_called_a_failure():
+    """Both models measured at the old window only: nothing is known of the new one, good or bad."""
+    original, longer = fake.model("base", "original"), fake.model("longer", "tuned", window=1024)
+    found = [fake.perplexity(original, {512: 8.31}), fake.perplexity(longer, {512: 9.41})]
+    judged = verdict_of(found)
+    assert judged["status"] == "not measured beyond" and judged["usable"]["open"]
+    assert judged["headline"] == "longer reads well up to 512, the longest measured; 1,024 was not measured"
+    assert "no further" not in judged["sentence"] and "work" not in judged["label"]
+    found[1] = fake.perplexity(longer, {512: 40.0})
+    assert "was measured only up to 512" in verdict_of(found)["headline"]
+    found[1] = fake.perplexity(longer, {512: 9.41})
+    assert verdict_of([*found, fake.passkey(longer, 0, 1024)])["status"] == "no gain"
+    assert verdict_of([*found, fake.passkey(longer, 1024, 1024)])["status"] == "not measured beyond"
+    found[1] = fake.perplexity(longer, {256: 9.0, 512: 12.0})
+    assert verdict_of(found)["status"] == "no gain"
+
+
 def test_a_model_that_finds_nothing_gained_nothing():
     found = verdict_of(results(reach=0))
     assert found["status"] == "no gain"

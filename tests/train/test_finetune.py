@@ -314,17 +314,11 @@ def test_a_share_of_short_windows_that_cuts_nothing_is_said(tiny_model, texts, t
 
 def test_a_window_raised_without_scaling_has_short_windows_too(tmp_path, texts, capsys):
     """Direct fine-tuning beside interpolation: the same share of windows of L, which no config says there."""
-    extend(str(write_tiny_model(tmp_path / "m")), str(tmp_path / "direct"), to=128, method="none")
+    plain = write_tiny_model(tmp_path / "m", rope_parameters={"rope_type": "default", "rope_theta": 1e4})
+    extend(str(plain), str(tmp_path / "direct"), to=128, method="none")
     for share in (0.0, 1.0):
-        run(
-            tmp_path / "direct",
-            tmp_path / f"{share}",
-            texts,
-            window=None,
-            short_share=share,
-            steps=1,
-            batch=1,
-        )
+        changed = {"window": None, "short_share": share, "steps": 1, "batch": 1, "micro_batch": 1}
+        run(tmp_path / "direct", tmp_path / f"{share}", texts, **changed)
     assert "cuts nothing" not in capsys.readouterr().out
     assert not same(tmp_path / "0.0", tmp_path / "1.0")
 

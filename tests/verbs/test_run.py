@@ -85,6 +85,18 @@ def test_a_second_run_on_the_same_inputs_does_nothing_again(finished, place, cap
     assert capsys.readouterr().out.count("already") >= 4
 
 
+def test_a_run_replaces_its_own_results_of_a_model_that_it_trains_anew(place, tmp_path):
+    """Elsewhere results of other weights stand in the way of new ones; here they are of the same arm."""
+    wanted = {"recipe": place / "recipe.yaml", "out": tmp_path / "out", "data": str(place / "texts")}
+    found = []
+    for steps in (1, 2):
+        few = (f"finetune.steps={steps}", "evaluate.contexts=[512]", "evaluate.windows=1")
+        ropewalk.run(**wanted, device="cpu", arms=("direct-1024",), report=False, set=few)
+        file = tmp_path / "out" / "results" / "tiny-direct-1024.perplexity.text.json"
+        found.append(json.loads(file.read_text())["model"]["hash"])
+    assert found[0] != found[1]
+
+
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_files(finished, place, monkeypatch):
     import ropewalk.verbs.finetune as verb
 

@@ -36,8 +36,8 @@ def read_summaries(source: str, columns: tuple[str, ...] = (), limit: int | None
         columns = next((pair for pair in KNOWN if set(pair) <= set(rows[0])), ())
     if len(columns) != 2:
         raise UserError(
-            f"{source} needs two text columns, document and summary; name them with --columns "
-            f"(it has {', '.join(rows[0])})"
+            f"{source} needs two text columns, document and summary; name them with "
+            f"--set 'summarization.columns=[DOCUMENT, SUMMARY]' (it has {', '.join(rows[0])})"
         )
     found = []
     for number, row in enumerate(rows):

@@ -30,7 +30,7 @@ from .formats import (
     parquet_head,
 )
 
-__all__ = ["Document", "describe", "documents", "shards", "whole_documents"]
+__all__ = ["Document", "describe", "documents", "require_readable", "shards", "whole_documents"]
 
 WHOLE = 1 << 30
 """Files up to this size (bytes) are hashed whole; of larger ones 64 blocks of 1 MiB, evenly spaced."""
@@ -77,6 +77,17 @@ def shards(sources: Sequence[str], column: str | None = None) -> list[Shard]:
         for path, name in _files(source):
             found.extend(open_file(path, name, column))
     return found
+
+
+def require_readable(sources: Sequence[str], column: str | None = None) -> None:
+    """Open the first document of each source that is on this machine.
+
+    Hashing and counting, as `describe` does, open no text column: a file without one, or a file that is
+    broken, would be found by whoever reads it, hours later. Raises UserError as `documents` does.
+    """
+    for source in sources:
+        if not source.startswith("hub:") and next(documents((source,), column), None) is None:
+            raise UserError(f"{source} holds no text; name another, or leave it out")
 
 
 def describe(sources: Sequence[str]) -> list[dict[str, Any]]:

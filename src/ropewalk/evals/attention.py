@@ -20,6 +20,7 @@ from ..metrics.windows import Window
 from ..model.heads import Heads, caught, rotary_of
 from ..results.cells import Cells
 from ..rope.scores import HeadScores, score_curve
+from .ranges import at_least
 from .texts import read_texts, window_ids
 
 NAME = "attention"
@@ -60,7 +61,9 @@ def data(settings: AttentionSettings) -> list[dict[str, Any]]:
 
 
 def check(settings: AttentionSettings, block: dict[str, Any]) -> None:
-    """Raises UserError as `geometry` does, before any evaluation runs.  block: of the model."""
+    """Raises UserError for settings that cannot be, or as `geometry` does.  block: of the model."""
+    at_least(2, NAME, tokens=settings.tokens, points=settings.points)  # one of them inside, one past
+    at_least(1, NAME, heads=settings.heads)
     geometry(block, settings.to)
 
 

@@ -23,6 +23,7 @@ from ..results.cells import Cells
 from ..settings import option, tokens
 from .harness import lm_eval_rows, lm_eval_version
 from .likelihood import Pair, encode_pair, log_likelihoods
+from .ranges import at_least
 
 NAME = "benchmark"
 CELL = 128
@@ -35,11 +36,11 @@ class BenchmarkSettings:
 
     tasks: tuple[str, ...] = option(
         tuple(BENCHMARKS),
-        help="boolq piqa race-middle race-high winogrande, lm-eval:TASK, or names in --files",
+        help="boolq piqa race-middle race-high winogrande, lm-eval:TASK, or names in files",
     )
     files: tuple[str, ...] = option(
         (),
-        help="NAME=FILE: questions from a Parquet or JSON file, not the Hub; a new NAME needs --prompt",
+        help="NAME=FILE: questions from a Parquet or JSON file, not the Hub; a new NAME needs prompt",
     )
     prompt: str | None = option(None, help="text column of the prompts in files of an unknown name")
     choices: tuple[str, ...] = option((), help="column with the list of choices, or one column a choice")
@@ -99,6 +100,7 @@ def data(settings: BenchmarkSettings) -> list[dict[str, Any]]:
 
     Raises UserError as `sources` and `questions` do, and when lm-eval is asked for and not installed.
     """
+    at_least(1, NAME, limit=settings.limit, window=settings.window)
     blocks = []
     for source in sources(settings):
         if source.name.startswith("lm-eval:"):
@@ -131,7 +133,7 @@ def sources(settings: BenchmarkSettings) -> list[Source]:
         else:
             raise UserError(
                 f"no benchmark {name!r}; known: {', '.join(BENCHMARKS)}, lm-eval:TASK, "
-                f"or give its questions with --files {name}=FILE"
+                f"or give its questions: --set 'benchmark.files=[{name}=FILE]'"
             )
     return found
 
@@ -147,7 +149,7 @@ def _columns(settings: BenchmarkSettings, name: str) -> Columns:
     if settings.prompt is None or not settings.choices or settings.answer is None:
         raise UserError(
             f"benchmark {name!r} is not a known one ({', '.join(BENCHMARKS)}): "
-            "name its columns with --prompt, --choices and --answer"
+            "name its columns with --set benchmark.prompt=, benchmark.choices= and benchmark.answer="
         )
     return Columns(settings.prompt, settings.choices, settings.answer)
 

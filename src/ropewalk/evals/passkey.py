@@ -10,10 +10,12 @@ import torch
 
 from ..console import progress, say
 from ..data.passkey import METHOD, PasskeyPrompts, Prompt, draw_keys
+from ..errors import UserError
 from ..metrics.intervals import wilson
 from ..metrics.retrieval import PAPER_RATE, first_digits, k_max
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
+from .ranges import at_least
 
 NAME = "passkey"
 
@@ -45,6 +47,16 @@ def data(settings: PasskeySettings) -> list[dict[str, Any]]:
     """Nothing is read: the prompts are made from the seed."""
     del settings
     return []
+
+
+def check(settings: PasskeySettings, block: dict[str, Any]) -> None:
+    """Raises UserError for settings that cannot be, before any evaluation runs."""
+    del block
+    name = "passkey-map" if settings.grid else NAME
+    at_least(1, name, runs=settings.runs, distances=settings.distances, lengths=settings.lengths)
+    if not settings.depths or not all(0 <= depth <= 1 for depth in settings.depths):
+        depths = list(settings.depths)
+        raise UserError(f"{name}.depths is {depths}; give one or more from 0 (the start) to 1 (the end)")
 
 
 def run(lm: LanguageModel, settings: PasskeySettings, cells: Cells) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..data.text import describe
+from ..errors import UserError
 from ..metrics.intervals import document_interval
 from ..metrics.perplexity import Stratum, choose_windows, perplexity, sampled_interval, slopes
-from ..metrics.windows import Window, windows
+from ..metrics.windows import PROTOCOLS, Window, windows
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
 from . import control
+from .ranges import at_least
 from .texts import Text, read_texts, read_windows, total
 
 NAME = "perplexity"
@@ -51,6 +53,28 @@ class PerplexitySettings:
 def data(settings: PerplexitySettings) -> list[dict[str, Any]]:
     """The "data" blocks: what is read, with hashes."""
     return [{"group": settings.group, **block} for block in describe(settings.sources)]
+
+
+def check(settings: PerplexitySettings, block: dict[str, Any]) -> None:
+    """Raises UserError for settings that cannot be, before any evaluation runs."""
+    del block
+    stride, contexts = settings.stride, settings.contexts
+    at_least(1, NAME, stride=stride, most_windows=settings.most_windows, documents=settings.documents)
+    if not contexts:
+        raise UserError("perplexity.contexts is empty; give at least one context size, tokens")
+    if min(contexts) < stride + 2:  # a BOS takes one token of the window
+        raise UserError(
+            f"context {min(contexts)} must be longer than the stride of {stride} tokens by 2 or more; "
+            "raise --contexts or lower --stride"
+        )
+    if settings.cut is not None and settings.cut < max(contexts):
+        raise UserError(
+            f"cut is {settings.cut} tokens, shorter than the context of {max(contexts)}; raise it"
+        )
+    if settings.sample is not None and not 0 < settings.sample <= 1:
+        raise UserError(f"sample is {settings.sample}; give a share above 0 and at most 1, such as 0.02")
+    if settings.protocol not in PROTOCOLS:
+        raise UserError(f"protocol is {settings.protocol!r}; choose one of {', '.join(PROTOCOLS)}")
 
 
 def run(lm: LanguageModel, settings: PerplexitySettings, cells: Cells) -> dict[str, Any]:

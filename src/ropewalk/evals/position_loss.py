@@ -12,10 +12,11 @@ from itertools import pairwise
 from typing import Any
 
 from ..data.text import describe
-from ..metrics.intervals import document_interval
+from ..metrics.intervals import clipped, document_interval
 from ..metrics.windows import Window
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
+from .ranges import at_least
 from .texts import Text, read_texts, read_windows, total
 
 NAME = "position-loss"
@@ -45,6 +46,15 @@ def data(settings: PositionLossSettings) -> list[dict[str, Any]]:
     return [{"group": settings.group, **block} for block in describe(settings.sources)]
 
 
+def check(settings: PositionLossSettings, block: dict[str, Any]) -> None:
+    """Raises UserError for settings that cannot be, before any evaluation runs."""
+    del block
+    at_least(2, NAME, length=settings.length)
+    at_least(1, NAME, buckets=settings.buckets, most_windows=settings.most_windows)
+    at_least(1, NAME, documents=settings.documents)
+    at_least(settings.length, NAME, cut=settings.cut)
+
+
 def run(lm: LanguageModel, settings: PositionLossSettings, cells: Cells) -> dict[str, Any]:
     """One row a bucket [from, to) of positions; the summary keeps each document's loss in each bucket."""
     texts = read_texts(
@@ -70,7 +80,7 @@ def run(lm: LanguageModel, settings: PositionLossSettings, cells: Cells) -> dict
     for bucket, (a, b) in enumerate(pairwise(edges)):
         sums = [total([v[bucket] for (j, _), v in zip(jobs, found) if j == i]) for i in read]
         ns = [count * per_window[bucket] for count in counts]
-        interval = document_interval(sums, ns, settings.seed) or (None, None)
+        interval = clipped(document_interval(sums, ns, settings.seed), 0.0)
         row = {"data": settings.group, "from": a, "to": b, "loss": total(sums) / sum(ns), "n": sum(ns)}
         rows.append({**row, "low": interval[0], "high": interval[1], "documents": len(read)})
         by_bucket.append({"loss": sums, "n": ns})

@@ -11,7 +11,7 @@ import torch
 
 from .. import console
 from ..data.ruler_tasks import TASKS, Sample, TooShort, sample, sentences
-from ..data.text import describe, documents
+from ..data.text import describe, documents, require_readable
 from ..errors import UserError
 from ..metrics.accuracy import matches
 from ..metrics.intervals import wilson
@@ -53,6 +53,7 @@ def data(settings: RulerSettings) -> list[dict[str, Any]]:
     if settings.haystack == (REFERENCE,):
         digest = hashlib.sha256(_reference().encode()).hexdigest()
         return [{"name": REFERENCE, "sha256": digest, "documents": 1}]
+    require_readable(settings.haystack, settings.column)
     return describe(settings.haystack)
 
 
@@ -72,8 +73,15 @@ def run(lm: LanguageModel, settings: RulerSettings, cells: Cells) -> dict[str, A
                     cells.put(cell, found)
                 (rows if "score" in found else left_out).append(found)
                 progress.advance(note=cell)
+    for length in lengths:
+        out = [one["task"] for one in left_out if one["length"] == length]
+        if rows and out:
+            console.say(f"  {length:,} tokens: {len(out)} of {len(tasks)} tasks do not fit: {', '.join(out)}")
     if not rows:
-        raise UserError(f"no RULER task fits into {lengths[-1]:,} tokens; give longer --lengths")
+        raise UserError(
+            f"no RULER task fits into {lengths[-1]:,} tokens; give longer ones, such as "
+            "--set 'ruler.lengths=[4096, 8192]'"
+        )
     return {
         "protocol": _protocol(lm, settings),
         "data": data(settings),
@@ -102,6 +110,8 @@ def _tasks(settings: RulerSettings) -> list[str]:
             raise UserError(
                 f"no RULER task {task!r}; known: {', '.join(TASKS)} (qa_1 and qa_2 need a download)"
             )
+    if min(settings.lengths, default=1) < 1:
+        raise UserError(f"a RULER length is {min(settings.lengths)} tokens; give 1 or more")
     if settings.samples < 1:
         raise UserError(f"samples is {settings.samples}; at least 1 prompt a task and length is needed")
     chosen = list(dict.fromkeys(settings.tasks)) or list(TASKS)
@@ -111,15 +121,17 @@ def _tasks(settings: RulerSettings) -> list[str]:
 
 
 def _lengths(lm: LanguageModel, settings: RulerSettings) -> list[int]:
-    """Lengths asked for, or 4,096 (a quarter of a window below 16,384) doubled up to the window."""
-    if settings.lengths:
-        return sorted(set(settings.lengths))
-    length = min(4096, max(1, lm.window // 4))
+    return sorted(set(settings.lengths)) or doubled(lm.window)
+
+
+def doubled(window: int) -> list[int]:
+    """4,096 tokens (a quarter of a window below 16,384) doubled up to the window."""
+    length = min(4096, max(1, window // 4))
     found = []
-    while length < lm.window:
+    while length < window:
         found.append(length)
         length *= 2
-    return [*found, lm.window]
+    return [*found, window]
 
 
 def _sentences(settings: RulerSettings, longest: int) -> list[str]:
@@ -146,7 +158,8 @@ def _reference() -> str:
         from pydoc_data.topics import topics
     except ImportError:
         raise UserError(
-            "this Python has no language reference; give --haystack a text file, or noise"
+            "this Python has no language reference; give a text file, or noise: "
+            "--set 'ruler.haystack=[noise]'"
         ) from None
     return "\n".join(topics[name] for name in sorted(topics))
 

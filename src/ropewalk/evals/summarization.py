@@ -21,12 +21,13 @@ from .. import console
 from ..data.summaries import HUB, Summarized, prompt_ids, read_summaries
 from ..data.tables import describe_table
 from ..errors import UserError
-from ..metrics.intervals import document_interval
+from ..metrics.intervals import clipped, document_interval
 from ..metrics.rouge import METRICS, rouge
 from ..model.decoding import Decoding
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
 from ..settings import option, tokens
+from .ranges import at_least
 
 NAME = "summarization"
 ANSWER = 1000
@@ -55,6 +56,8 @@ class SummarizationSettings:
 def data(settings: SummarizationSettings) -> list[dict[str, Any]]:
     """The "data" block of the documents. A local file is read here, so that a bad one is said at once."""
     rouge("a", "a")  # raises when rouge-score is not installed
+    at_least(1, NAME, limit=settings.limit, answer=settings.answer, window=settings.window)
+    at_least(1, NAME, cut=min(settings.cut, default=None))
     if not 0 <= settings.temperature < math.inf:
         raise UserError(f"temperature is {settings.temperature}; give 0 (the likeliest token) or more")
     if not 0 < settings.top_p <= 1:
@@ -161,7 +164,7 @@ def _score(lm: LanguageModel, one: Summarized, output: list[int]) -> dict[str, A
 
 def _row(scored: Sequence[dict[str, Any]], window: int, metric: str, seed: int) -> dict[str, Any]:
     scores = [one[metric] for one in scored]
-    low, high = document_interval(scores, [1] * len(scores), seed) or (None, None)
+    low, high = clipped(document_interval(scores, [1] * len(scores), seed), 0.0, 1.0)
     return {
         "window": window,
         "metric": metric,

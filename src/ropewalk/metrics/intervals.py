@@ -30,6 +30,17 @@ def wilson(right: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, f
     return (0.0 if right == 0 else centre - half), (1.0 if right == n else centre + half)
 
 
+def clipped(
+    interval: tuple[float, float] | None, low: float, high: float = math.inf
+) -> tuple[float | None, float | None]:
+    """An interval without what its quantity cannot be, such as losses below 0; (None, None) for none.
+
+    >>> clipped((-3.4, 9.9), 0.0)
+    (0.0, 9.9)
+    """
+    return (None, None) if interval is None else (max(low, interval[0]), min(high, interval[1]))
+
+
 def document_interval(
     sums: Sequence[float], counts: Sequence[float], seed: int = 0, confidence: float = CONFIDENCE
 ) -> tuple[float, float] | None:

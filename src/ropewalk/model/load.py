@@ -12,7 +12,7 @@ from ..starving import told
 from .config import RopeState, as_read, read_state
 from .quiet import quiet
 from .source import display_name
-from .weights import check_weights, content_hash, count_parameters, weight_files
+from .weights import check_weights, content_hash, count_parameters, require_no_adapter, weight_files
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -25,6 +25,7 @@ def read_config(path: Path | str) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        require_no_adapter(Path(path))
         raise UserError(f"{path} has no config.json: not a transformers checkpoint") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} cannot be read as JSON ({error})") from None

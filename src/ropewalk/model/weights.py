@@ -17,6 +17,7 @@ MOST_DIMENSIONS = 16
 """Of a tensor; more of them, or endless ones, would take long to multiply."""
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+ADAPTER = "adapter_model.safetensors"
 BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     **dict.fromkeys(("F32", "I32", "U32"), 32),
@@ -55,19 +56,29 @@ def weight_files(directory: Path) -> list[Path]:
         return files
     if (directory / SINGLE).is_file():
         return [directory / SINGLE]
-    others = sorted(p for p in directory.glob("*.safetensors") if p.name != "adapter_model.safetensors")
+    others = sorted(p for p in directory.glob("*.safetensors") if p.name != ADAPTER)
     if len(others) == 1:
         return others
     if others:
         raise UserError(
             f"{directory} has {len(others)} safetensors files but no {INDEX}; copy the model again, whole"
         )
+    require_no_adapter(directory)
     if list(directory.glob("*.bin")) or list(directory.glob("*.pt")) or list(directory.glob("*.pth")):
         raise UserError(
             f"{directory} has its weights only as pickles (.bin, .pt), and no pickle is ever loaded: "
             "convert them to safetensors first"
         )
     raise UserError(f"{directory} has no weights (no {SINGLE}, no {INDEX})")
+
+
+def require_no_adapter(directory: Path) -> None:
+    """Raises UserError for the directory of a LoRA adapter, which holds no model of its own."""
+    if (directory / "adapter_config.json").is_file() or (directory / ADAPTER).is_file():
+        raise UserError(
+            f"{directory} is a LoRA adapter, not a model; merge it first: ropewalk export BASE MERGED "
+            f"--adapter {directory}"
+        )
 
 
 def read_header(path: Path) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from dataclasses import replace
 from typing import Any
 
 from .collection import Collection, Model, Series, number
@@ -39,17 +41,31 @@ def commands(found: Collection) -> list[str]:
 
     Files are named as the results name them, without their directories.
     """
-    recorded = [s.provenance.get("command") for s in found.series]
-    said = [clean_command(c) for c in dict.fromkeys(c for c in recorded if isinstance(c, str))]
-    if said:
-        return [*said[:40], "ropewalk report RESULTS --out REPORT"]
-    lines = []
-    start = found.baseline.label if found.baseline else "MODEL"
+    lines: list[str] = []
+    start = _place(found, found.baseline) if found.baseline else "MODEL"
+    without = replace(found, series=[s for s in found.series if not _recorded(s)])
     for model in found.models[:COMMANDED]:
-        lines += _made(found, model, start)
-        flags = _evaluations(found, model)
-        lines += [f"ropewalk evaluate {shlex.quote(model.label)}{flags}"] if flags else []
-    return [*lines, "ropewalk report RESULTS --out REPORT"]
+        place = _place(found, model)
+        lines += _made(found, model, start, place)
+        lines += dict.fromkeys(_recorded(s) for s in found.series if s.model.key == model.key)
+        flags = _evaluations(without, model)
+        lines += [f"ropewalk evaluate {shlex.quote(place)}{flags}"] if flags else []
+    return [*filter(None, lines), "ropewalk report RESULTS --out REPORT"]
+
+
+def _recorded(series: Series) -> str:
+    """The command that stands in a results file; empty where none does."""
+    said = series.provenance.get("command")
+    return clean_command(said) if isinstance(said, str) else ""
+
+
+def _place(found: Collection, model: Model) -> str:
+    """What commands call a model: as those recorded with its results do, else its name in them."""
+    for series in found.series:
+        match = re.match(r"ropewalk evaluate ([\w./@-]+)( |$)", _recorded(series))
+        if match and series.model.key == model.key:
+            return match[1]
+    return model.label
 
 
 def clean_command(command: str) -> str:
@@ -57,13 +73,13 @@ def clean_command(command: str) -> str:
     return " ".join(clean(word) for word in command.split())[:2000]
 
 
-def _made(found: Collection, model: Model, start: str) -> list[str]:
-    """How a model is made from the one before."""
+def _made(found: Collection, model: Model, start: str, place: str) -> list[str]:
+    """How a model is made from the one before.  place: its directory."""
     if model.role == "original":
         return []
-    name, start = shlex.quote(model.label), shlex.quote(start)
+    name, start = shlex.quote(place), shlex.quote(start)
     method = "" if model.method == "linear" else f" --method {shlex.quote(model.method or 'none')}"
-    longer = shlex.quote(f"{model.label}-start") if model.steps else name
+    longer = shlex.quote(f"{place}-start") if model.steps else name
     lines = [f"ropewalk extend {start} {longer} --to {model.window}{method}"]
     if model.steps:
         how = _training(found.get(model, "training"))

@@ -131,6 +131,7 @@ def ruler(found: Collection, slots: Slots) -> Section | None:
     if not series:
         return None
     lengths = sorted({row["length"] for s in series for row in s.rows})
+    uneven = len({frozenset(_fitting(s, length)) for s in series for length in lengths} - {frozenset()}) > 1
     rows, points = [], []
     for s in series:
         cells = []
@@ -142,13 +143,17 @@ def ruler(found: Collection, slots: Slots) -> Section | None:
             mean = sum(row["score"] for row in here) / len(here)
             alone = here[0] if len(here) == 1 else {}
             n = sum(int(number(row.get("n")) or 0) for row in here)
-            cells.append(f"{figure(mean)} (n {count(n)})" if n else figure(mean))
+            more = [f"n {count(n)}"] if n else []
+            more += [f"tasks {len(here)}"] if uneven else []
+            cells.append(figure(mean) + (f" ({', '.join(more)})" if more else ""))
             point = {"x": length, "y": mean, "n": n or None, "model": s.model.label}
             points.append({**point, "low": number(alone.get("low")), "high": number(alone.get("high"))})
         rows.append([s.label, count(s.model.window), *cells])
     tasks = {_task(row) for s in series for row in s.rows}
+    over = f"{'those that fit of ' if uneven else ''}{len(tasks)} task{'s'[: len(tasks) > 1]}"
     said = (
-        f"Mean over {len(tasks)} task{'s'[: len(tasks) > 1]}; each task with its interval is in the CSV.",
+        f"Mean over {over}; each task with its interval is in the CSV.",
+        *_unfit(series),
         *notes(series),
     )
     records = [record(s, row) for s in series for row in s.rows]
@@ -158,11 +163,37 @@ def ruler(found: Collection, slots: Slots) -> Section | None:
     caption = (
         "A line that stays level uses its whole window; where it drops, the text is too long for the model."
     )
+    if uneven:
+        caption += " Not every point is the mean of the same tasks; the table says how many."
     alt = "Line chart of RULER scores by length. The values are in the table beneath."
     shown = Figure("ruler", "RULER by length", caption + left_out(series, slots), alt, spec, legend, table)
     return Section(
         "ruler", "RULER by length", "Synthetic tasks of many kinds at growing lengths.", [shown], [table]
     )
+
+
+def _fitting(series: Series, length: float) -> list[str]:
+    """The tasks that have a score at one length."""
+    return [_task(row) for row in series.rows if row["length"] == length]
+
+
+def _unfit(series: list[Series]) -> list[str]:
+    """Says which tasks were left out at which length, as they do not fit: models in like case together."""
+    found: dict[str, dict[float, list[str]]] = {}
+    for s in series:
+        left = s.summary.get("left_out")
+        for one in left if isinstance(left, list) else []:
+            length = number(one.get("length")) if isinstance(one, dict) else None
+            if length is not None:
+                found.setdefault(s.label, {}).setdefault(length, []).append(_task(one))
+    said: dict[str, list[str]] = {}
+    for label, by_length in found.items():
+        places = [f"at {count(length)} {', '.join(tasks)}" for length, tasks in sorted(by_length.items())]
+        said.setdefault("; ".join(places), []).append(label)
+    return [
+        f"Left out, as they do not fit ({', '.join(labels[:8])}): {places}."
+        for places, labels in list(said.items())[:8]
+    ]
 
 
 def summarization(found: Collection, slots: Slots) -> Section | None:

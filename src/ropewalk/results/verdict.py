@@ -24,6 +24,7 @@ LABELS = {
     "no gain": "It did not work",
     "not longer": "Not lengthened",
     "not measured": "Not measured",
+    "not measured beyond": "Not measured at its window",
 }
 LEVEL = 0.005
 """A rise of perplexity up to this share is called level."""
@@ -41,10 +42,11 @@ def verdict_of(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def verdict(found: Collection) -> dict[str, Any]:
     """What the results say of the longest, best prepared model among them.
 
-    {"status": "longer" | "partly" | "no gain" | "not longer" | "not measured",
+    {"status": "longer" | "partly" | "no gain" | "not longer" | "not measured" | "not measured beyond",
      "label": str, "headline": str, "reasons": [str, ...], "sentence": all of it as one sentence,
      "subject": name, "baseline": name | None,
-     "usable": {"before", "after", "claimed": tokens | None, "basis": [...], "before_measured": bool},
+     "usable": {"before", "after", "claimed": tokens | None, "basis": [...], "before_measured": bool,
+                "open": bool: whether "after" is where the measuring ended, not the reading},
      "perplexity": [...one a group of texts...], "passkey": {...} | None, "cost": {...} | None}
     """
     subject, baseline = found.subject, found.baseline
@@ -60,6 +62,7 @@ def verdict(found: Collection) -> dict[str, Any]:
             "after": usable(found, subject),
             "claimed": subject.window,
             "basis": _basis(perplexity, passkey),
+            "open": _open(found, subject),
         },
         "perplexity": perplexity,
         "passkey": passkey,
@@ -135,13 +138,29 @@ def at(rows: Sequence[dict[str, Any]], context: int | None) -> dict[str, Any] | 
 
 def usable(found: Collection, model: Model | None) -> int | None:
     """The smallest of what perplexity (on every group of texts) and passkey allow; None: not measured."""
+    return min((reached for reached, _ in _limits(found, model)), default=None)
+
+
+def _limits(found: Collection, model: Model | None) -> list[tuple[int, bool]]:
+    """(what it allows, whether nothing longer was measured) of each group of texts, and of passkey."""
     limits = []
     for group in found.of("perplexity"):
         series = found.get(model, "perplexity", group)
         if series:
-            limits.append(usable_by_perplexity(series.rows))
-    reached = usable_by_passkey(found.get(model, "passkey"))
-    return min(limits if reached is None else [*limits, reached], default=None)
+            reached = usable_by_perplexity(series.rows)
+            limits.append((reached, reached >= max(row["context"] for row in series.rows)))
+    keys = found.get(model, "passkey")
+    back = usable_by_passkey(keys)
+    if keys is not None and back is not None:
+        limits.append((back, back >= max((row["distance"] for row in keys.rows), default=0)))
+    return limits
+
+
+def _open(found: Collection, model: Model) -> bool:
+    """Whether a model may read further than its results tell: all of the smallest limits are open ones."""
+    limits = _limits(found, model)
+    least = min((reached for reached, _ in limits), default=0)
+    return 0 < least < (model.window or 0) and all(ended for reached, ended in limits if reached == least)
 
 
 def _basis(perplexity: list[dict[str, Any]], passkey: dict[str, Any] | None) -> list[str]:
@@ -238,10 +257,15 @@ def _status(result: dict[str, Any], subject: Model) -> str:
         return "not measured"
     if subject.role == "original":
         return "not longer"
+    if windows["open"]:
+        return "not measured beyond"
     if after <= before:
         return "no gain"
-    costly = result["cost"] is not None and result["cost"]["share"] > COST_LIMIT
-    return "longer" if after >= claimed and not costly else "partly"
+    return "longer" if after >= claimed and not _costly(result) else "partly"
+
+
+def _costly(result: dict[str, Any]) -> bool:
+    return result["cost"] is not None and result["cost"]["share"] > COST_LIMIT
 
 
 def _headline(result: dict[str, Any], subject: Model) -> str:
@@ -252,6 +276,9 @@ def _headline(result: dict[str, Any], subject: Model) -> str:
         return f"{name} was not measured: neither perplexity nor passkey results are here"
     if result["status"] == "not longer":
         return f"{name} is an original model; its window of {count(claimed)} tokens was not lengthened"
+    if result["status"] == "not measured beyond":
+        well = "was measured only" if _costly(result) else "reads well"
+        return f"{name} {well} up to {count(after)}, the longest measured; {count(claimed)} was not measured"
     if result["status"] == "no gain":
         return f"{name} reads no further than before: {count(after)} of the {count(claimed)} tokens it claims"
     if result["status"] == "longer":

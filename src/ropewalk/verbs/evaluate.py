@@ -11,15 +11,20 @@ import dataclasses
 import importlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..board import published
-from ..console import say, table
+from ..console import say
 from ..errors import UserError
 from ..files import fingerprint, from_yaml, locked
+from ..results.repeat import command, text_words
+from ..results.result_file import replaced, require_same, safe, show
 from ..settings import from_mapping, option, tokens, verb
+
+if TYPE_CHECKING:
+    from ..model.source import Source
 
 EXAMPLE = """ropewalk evaluate longer-model --perplexity books=test.parquet --passkey --out results
   ropewalk evaluate original-model --passkey --target 32k --out results
@@ -84,16 +89,21 @@ class Evaluate:
     )
     out: str = option("results", help="directory of the results files")
     name: str | None = option(None, help="what results call the model (default: its directory's name)")
+    overwrite: bool = option(False, help="replace the results of another model or other texts in --out")
 
 
 @dataclass(frozen=True)
 class Work:
-    """One evaluation to be run: its name, the module that runs it, its settings, a tag for the file name."""
+    """One evaluation to be run: its name, the module that runs it, its settings, a tag for the file name.
+
+    command: what makes its results file again.
+    """
 
     name: str
     module: Any
     settings: Any
     tag: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,17 +141,41 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     works = _changed(_small(works) if settings.small else works, settings.set)
     if not works:
         raise UserError("nothing to evaluate: give --perplexity FILES, --passkey or another (see -h)")
+    works = [replace(work, command=_command(settings, work, source, block)) for work in works]
     read = [_checked(work, block) for work in works]
+    files = [Path(settings.out) / _file_name(name, work) for work in works]
+    if not settings.overwrite:
+        for file, work, data in zip(files, works, read):  # all of them before the first one takes its hour
+            require_same(file, block, data, _cure(work))
     lm = _Lazy(lambda: open_model(path, device, dtype, name=name, compiled=settings.compile))
     paths, summaries = [], {}
-    for work, data in zip(works, read):
-        stem = ".".join(filter(None, (_safe(name), work.name, work.tag)))
-        file = Path(settings.out) / f"{stem}.json"
+    for file, work, data in zip(files, works, read):
         with locked(file), published(settings.out):
+            if not settings.overwrite:
+                require_same(file, block, data, _cure(work))  # another process may have written it since
             result = _one(lm, block, work, data, file, (device, dtype, settings.seed))
         paths.append(str(file))
         summaries[file.name] = result["summary"]
     return {"results": paths, "summaries": summaries}
+
+
+def _file_name(name: str, work: Work) -> str:
+    """The name of a results file: model, evaluation, and the group of texts where there are such."""
+    return ".".join(filter(None, (safe(name), work.name, work.tag, "json")))
+
+
+def _command(settings: Evaluate, work: Work, source: Source, block: dict[str, Any]) -> str:
+    """The command that makes one results file again; local directories by their names alone."""
+    sources, group = getattr(work.settings, "sources", ()), getattr(work.settings, "group", "")
+    named = source.kind == "hub" or not Path(settings.model).expanduser().exists()
+    model = settings.model if named else Path(settings.model).expanduser().resolve().name
+    texts = text_words(group, sources) if sources else ""
+    return command(settings, work.name, texts, model, block["name"], block["window"])
+
+
+def _cure(work: Work) -> str:
+    """What gives a work a file of its own."""
+    return "another --out or --name, or name the texts (NAME=FILE)" if work.tag else "another --out or --name"
 
 
 def _with_suite(settings: Evaluate) -> Evaluate:
@@ -149,7 +183,7 @@ def _with_suite(settings: Evaluate) -> Evaluate:
     if settings.suite is None:
         return settings
     texts = settings.perplexity or tuple(NAMED)
-    return dataclasses.replace(settings, perplexity=texts, passkey=True, benchmark=True, summarization=True)
+    return replace(settings, perplexity=texts, passkey=True, benchmark=True, summarization=True)
 
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -170,11 +204,9 @@ def _small(works: Sequence[Work]) -> list[Work]:
     def less(settings: Any, wanted: dict[str, Any]) -> Any:
         defaults = {field.name: field.default for field in dataclasses.fields(settings)}
         free = {key: value for key, value in wanted.items() if getattr(settings, key) == defaults[key]}
-        return dataclasses.replace(settings, **free)
+        return replace(settings, **free)
 
-    return [
-        dataclasses.replace(work, settings=less(work.settings, SMALL.get(work.name, {}))) for work in works
-    ]
+    return [replace(work, settings=less(work.settings, SMALL.get(work.name, {}))) for work in works]
 
 
 def _changed(works: list[Work], changes: Sequence[str]) -> list[Work]:
@@ -192,15 +224,18 @@ def _changed(works: list[Work], changes: Sequence[str]) -> list[Work]:
         for work in mine:
             values = {**dataclasses.asdict(work.settings), match[2]: value}
             where = f"--set {change}"
-            new = dataclasses.replace(work, settings=from_mapping(type(work.settings), values, where))
+            new = replace(work, settings=from_mapping(type(work.settings), values, where))
             works = [new if one is work else one for one in works]
     return works
 
 
 def _checked(work: Work, block: dict[str, Any]) -> list[dict[str, Any]]:
     """The "data" blocks of a work. What is wrong with its files or settings is said now, before any runs."""
+    from ..data.text import require_readable
+
     if hasattr(work.module, "check"):
         work.module.check(work.settings, block)
+    require_readable(getattr(work.settings, "sources", ()), getattr(work.settings, "column", None))
     return work.module.data(work.settings)
 
 
@@ -250,6 +285,8 @@ def _one(
         say(f"{path.name}: already done for the same model, data and settings")
         drop_cells(path.with_name(f".{path.stem}.cells"))  # left by a kill behind the result's writing
         return there
+    if there is not None:
+        say(f"{path.name}: {replaced(there, block, versions)}")
     say(f"{work.name} of {block['name']} on {versions['device']}, {dtype}")
     cells = Cells(path.with_name(f".{path.stem}.cells"), inputs)
     lm = open_lm()
@@ -259,43 +296,15 @@ def _one(
         "evaluation": work.name,
         "model": block,
         **found,
-        "provenance": provenance(device=versions["device"], dtype=dtype, seed=seed, inputs=mark, **more),
+        "provenance": provenance(
+            device=versions["device"], dtype=dtype, seed=seed, inputs=mark, command=work.command, **more
+        ),
     }
     write_result(path, result)
     cells.remove()
     show(result)
     say(f"written to {path}")
     return result
-
-
-def show(result: dict[str, Any]) -> None:
-    """Print a result's rows, and the plain figures of its summary."""
-    rows = result["rows"]
-    names = [key for key, value in rows[0].items() if _is_plain(value) and key not in UNSHOWN] if rows else []
-    title = f"{result['model']['name']}: {result['evaluation']}"
-    if len(rows) <= 100:  # longer ones are curves, for the report
-        table(title, names, [[_number(row.get(key)) for key in names] for row in rows])
-    plain = [f"{key} {_number(value)}" for key, value in result["summary"].items() if _is_plain(value)]
-    if plain:
-        say("  " + ", ".join(plain))
-
-
-UNSHOWN = (
-    "data",
-    "stride",
-    "sampled",
-    "of_windows",
-    "sample_low",
-    "sample_high",
-    "real_distance",
-    "items",
-    "items_norm",
-)
-"""Figures of a row that stand in the results file only, so that the table fits a terminal."""
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, int | float | str)
 
 
 NAMED = {
@@ -314,14 +323,14 @@ def groups(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     name = ""
     for word in words:
-        match = re.match(r"^([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)$", word)
+        match = re.match(r"^([^\W_][\w-]*)=(.+)$", word)
         if match and not Path(word).exists():
             name, word = match[1], match[2]
         elif word in NAMED:
             found[word] = (NAMED[word],)
             continue
         elif not name:
-            name = _safe(Path(word.removeprefix("hub:")).stem) or "text"
+            name = safe(Path(word.removeprefix("hub:")).stem) or "text"
         found[name] = (*found.get(name, ()), word)
     return found
 
@@ -336,13 +345,6 @@ def context_sizes(settings: Evaluate, lengths: Lengths) -> tuple[int, ...]:
             found.append(size)
             size *= 2
         sizes = (*found, lengths.target)
-    if settings.stride < 1:
-        raise UserError(f"stride is {settings.stride}; a window moves on by at least 1 token")
-    if sizes[0] <= settings.stride:
-        raise UserError(
-            f"context {sizes[0]} must be longer than the stride of {settings.stride} tokens; "
-            "raise --contexts or lower --stride"
-        )
     if sizes[-1] > lengths.window:
         say(f"note: contexts up to {sizes[-1]:,} tokens go beyond the model's window of {lengths.window:,}")
     return sizes
@@ -352,13 +354,9 @@ def _perplexity(settings: Evaluate, lengths: Lengths) -> list[Work]:
     if not settings.perplexity:
         return []
     module = importlib.import_module("ropewalk.evals.perplexity")
-    if settings.sample is not None and not 0 < settings.sample <= 1:
-        raise UserError(f"sample is {settings.sample}; give a share above 0 and at most 1, such as 0.02")
     if (settings.sample or settings.windows) and settings.protocol != "sliding":
         raise UserError(f"sample and windows go with protocol sliding, not with {settings.protocol}")
     contexts = context_sizes(settings, lengths)
-    if settings.cut is not None and settings.cut < contexts[-1]:
-        raise UserError(f"cut is {settings.cut} tokens, shorter than the context of {contexts[-1]}; raise it")
     works = []
     for group, sources in groups(settings.perplexity).items():
         tag = group if settings.protocol == "sliding" else f"{group}.{settings.protocol}"
@@ -399,10 +397,6 @@ def _position_loss(settings: Evaluate, lengths: Lengths) -> list[Work]:
 
 def _reading(settings: Evaluate) -> dict[str, Any]:
     """The settings that say which documents are read."""
-    for name in ("documents", "windows", "cut"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}; give 1 or more, or leave it out for all")
     return {name: getattr(settings, name) for name in ("documents", "cut", "column", "seed")}
 
 
@@ -441,7 +435,10 @@ def _ruler(settings: Evaluate, lengths: Lengths) -> list[Work]:
     if not settings.ruler:
         return []
     module = importlib.import_module("ropewalk.evals.ruler")
-    return [Work(module.NAME, module, module.RulerSettings(seed=settings.seed))]
+    sizes = tuple(sorted(set(settings.contexts)))
+    if not sizes and _target(lengths) != lengths.window:  # up to the window RULER counts by itself
+        sizes = tuple(module.doubled(lengths.target))
+    return [Work(module.NAME, module, module.RulerSettings(lengths=sizes, seed=settings.seed))]
 
 
 def _attention_scores(settings: Evaluate, lengths: Lengths) -> list[Work]:
@@ -481,18 +478,3 @@ def _attention(lm: Any) -> str:
     """The attention kernels that ran, by window length, and whether layers were compiled."""
     kernels = ", ".join(f"{name} from {size}" for size, name in sorted(lm.kernels.items())) or "torch"
     return kernels + (", layers compiled" if lm.compiled else "")
-
-
-def _safe(name: str) -> str:
-    """A name as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return "-" if value is None else str(value)

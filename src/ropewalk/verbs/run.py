@@ -41,6 +41,9 @@ SHORT = {"linear": "pi", "none": "direct"}
 LONGEST_NAME = 80
 """Of a recipe: it is part of the names of files."""
 
+OWN = {"overwrite": True}
+"""How a run evaluates: its results are its own, and a model trained anew replaces what it was before."""
+
 ORIGINAL = "original"
 """What ``--arms`` calls the model as it is."""
 
@@ -293,7 +296,7 @@ def _on_the_way(wanted: dict[str, Any], model: Path, name: str, out: Path) -> St
     """Evaluate one arm as it stands after so many steps, apart from the results of finished models."""
     from .evaluate import evaluate
 
-    settings = {**wanted, "model": str(model), "name": name, "out": str(out / "by-steps")}
+    settings = {**OWN, **wanted, "model": str(model), "name": name, "out": str(out / "by-steps")}
     return Step(f"evaluate {name}", lambda: evaluate(**settings))
 
 
@@ -313,6 +316,7 @@ def _evaluate(recipe: Recipe, model: str, name: str, out: Path, arm: Arm | None 
     from .evaluate import evaluate
 
     settings = {
+        **OWN,
         "target": recipe.to if arm is None else arm.to,
         **recipe.evaluate,
         **({} if arm is None else arm.evaluate),

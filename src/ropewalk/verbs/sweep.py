@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from ..console import say, table
 from ..errors import UserError
 from ..files import fingerprint, locked
+from ..results.result_file import replaced, require_same, safe
 from ..settings import option, tokens, verb
 
 EXAMPLE = """ropewalk sweep path/to/model --to 32k --data books.parquet
@@ -45,6 +45,7 @@ class Sweep:
     )
     out: Path = option(Path("results"), help="directory of the results file")
     name: str | None = option(None, help="what results call the model (default: its directory's name)")
+    overwrite: bool = option(False, help="replace the results of another model or other texts in --out")
 
 
 @verb(Sweep)
@@ -79,9 +80,8 @@ def sweep(settings: Sweep) -> dict[str, Any]:
     work.candidates(read_config(path), chosen)
     device, dtype = choose_device(settings.device, settings.dtype)
     versions = provenance(device=device_name(device), dtype=dtype, seed=settings.seed)
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", block["name"]).strip(".-")
-    file = settings.out / f"{safe}.sweep.{settings.to}.json"
-    inputs = {
+    file = settings.out / f"{safe(block['name'])}.sweep.{settings.to}.json"
+    inputs: dict[str, Any] = {
         "evaluation": work.NAME,
         "model": block,
         "settings": dataclasses.asdict(chosen),
@@ -90,6 +90,8 @@ def sweep(settings: Sweep) -> dict[str, Any]:
         "versions": {key: value for key, value in versions.items() if key != "commit"},
     }
     with locked(file):
+        if not settings.overwrite:
+            require_same(file, block, inputs["data"], "another --out or --name")
         result = _result(path, device, chosen, file, inputs, versions)
     show(result)
     return {"results": [str(file)], "ranking": result["summary"]["ranking"]}
@@ -116,6 +118,8 @@ def _result(
         drop_cells(file.with_name(f".{file.stem}.cells"))  # left by a kill behind the result's writing
         return there
     block = inputs["model"]
+    if there is not None:
+        say(f"{file.name}: {replaced(there, block, inputs['versions'])}")
     say(f"sweep of {block['name']} to {chosen.to:,} tokens on {versions['device']}, {versions['dtype']}")
     cells = Cells(file.with_name(f".{file.stem}.cells"), inputs)
     lm = TransformersLM(path, device, versions["dtype"], name=block["name"], compiled=False)
