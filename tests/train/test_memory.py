@@ -191,7 +191,8 @@ def test_rows_at_once_are_no_more_than_keep_the_card_busy():
 
 
 @pytest.mark.parametrize(
-    ("bf16", "lora", "limit"), [(True, True, 0.03), (True, False, 0.05), (False, True, 0.1)]
+    ("bf16", "lora", "limit"),
+    [(True, True, 0.03), pytest.param(True, False, 0.05, marks=pytest.mark.slow), (False, True, 0.1)],
 )
 def test_in_tiles_a_7b_s_proportions_take_what_the_plan_says(bf16, lora, limit):
     """Three layers of hidden 128, inner 344, eight heads of 16; tiles of 64 of 4,096 tokens. With adapters
