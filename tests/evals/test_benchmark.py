@@ -60,7 +60,7 @@ def test_a_file_of_ones_own_needs_only_its_columns(tmp_path):
         tasks=("mine",), files=(f"mine={file}",), prompt="q", choices=("c",), answer="right"
     )
     assert run(likes(["hemp"]), settings, Cells(None, {}))["summary"] == {"mine": 1.0}
-    with pytest.raises(UserError, match="name its columns with --set benchmark.prompt="):
+    with pytest.raises(UserError, match=r"name its columns with --set benchmark\.prompt="):
         run(likes([]), BenchmarkSettings(tasks=("mine",), files=(f"mine={file}",)), Cells(None, {}))
 
 
