@@ -76,7 +76,13 @@ def _named(blocks: Sequence[dict[str, Any]]) -> str:
 def show(result: dict[str, Any]) -> None:
     """Print a result's rows, and the plain figures of its summary."""
     rows = result["rows"]
-    names = [key for key, value in rows[0].items() if _is_plain(value) and key not in UNSHOWN] if rows else []
+    names = [
+        key
+        for key in (rows[0] if rows else ())
+        if key not in UNSHOWN
+        and all(_is_plain(row.get(key)) for row in rows)
+        and any(row.get(key) is not None for row in rows)
+    ]
     title = f"{result['model']['name']}: {result['evaluation']}"
     if len(rows) <= 100:  # longer ones are curves, for the report
         table(title, names, [[_number(row.get(key)) for key in names] for row in rows])
@@ -93,6 +99,9 @@ UNSHOWN = (
     "sample_low",
     "sample_high",
     "real_distance",
+    "standard_error",
+    "low_norm",
+    "high_norm",
     "items",
     "items_norm",
 )
