@@ -58,7 +58,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=Text(harmless(title)), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    drawn = Table(title=Text(harmless(title)), box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn.title_justify, drawn.title_style = "left", "bold"
     for i, name in enumerate(columns):
         drawn.add_column(Text(harmless(name)), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:

@@ -19,5 +19,5 @@ def test_a_results_table_stands_in_80_columns_with_whole_words(kind: str, capsys
     show(result)
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= 80
-    wanted = {"benchmark": "accuracy_norm", "passkey": "distance", "perplexity.books": "documents"}
+    wanted = {"benchmark": "accuracy_norm", "passkey": "distance", "perplexity.books": " perplexity "}
     assert wanted[kind] in said and "control" not in said
