@@ -1,8 +1,7 @@
 """Passages of a window that come back later in it: what asks a model to look back any distance.
 
-In a stretch of a book almost nothing needs the words of 15,000 tokens ago, so training on it leaves some
-distances untaught (dev/LOG.md, entry 7). A passage that stands a second time is predicted perfectly by
-whoever finds the first, and by nobody else:
+In a stretch of a book almost nothing needs the words of 15,000 tokens ago. A passage that stands a second
+time is predicted perfectly by whoever finds the first, and by nobody else:
 
     a b c d e f g h i j k l m n o p        d = 9 tokens, ℓ = 3
     a b c d e f g h i j B C D n o p        b c d once more: after B, the first gives C D
