@@ -432,9 +432,10 @@ def _require_possible(recipe: Recipe) -> None:
             texts += groups(words).values()
         for sources in texts:
             shards(sources, training.column or measuring.column)
-        if measuring.contexts and min(measuring.contexts) <= measuring.stride:
+        if measuring.contexts and min(measuring.contexts) < measuring.stride + 2:
             raise UserError(
-                f"context {min(measuring.contexts)} must be longer than the stride of {measuring.stride}"
+                f"context {min(measuring.contexts)} must be longer than the stride of {measuring.stride} "
+                "tokens by 2 or more"
             )
         if arm.method and arm.after is None:
             assert arm.to is not None
