@@ -86,6 +86,7 @@ def main() -> int:
     parser.add_argument(
         "--tokens", type=int, default=TOKENS, help="in an optimizer step, whatever the window"
     )
+    parser.add_argument("--shared-keys", action="store_true", help="the same ten at every distance")
     parser.add_argument("--to", type=int, default=TARGET, help="another target, for a trial elsewhere")
     parser.add_argument("--set", nargs="*", default=[], help="settings of finetune for all ways, NAME=JSON")
     settings = parser.parse_args()
@@ -147,7 +148,7 @@ def training_settings(stage: dict[str, Any], settings: argparse.Namespace) -> di
     wanted: dict[str, Any] = {
         "data": settings.train or [f"{books}:0.75", f"{latex}:0.25"],
         "rate": 6.0e-4,
-        "schedule": "wsd",
+        "schedule": "linear",
         "warmup": 10,
         "save_every": 1000,
     }
@@ -217,6 +218,7 @@ def judge(model: Path, name: str, settings: argparse.Namespace) -> None:
     """Loss by position and passkeys up to the target."""
     texts = settings.test or f"books={settings.data / 'books' / 'test.parquet'}"
     more = ["--target", str(settings.to), "--windows", "120", "--passkey", "--position-loss", texts]
+    more += ["--shared-keys"] if settings.shared_keys else []
     out = ["--out", str(settings.work / "results"), "--name", name]
     ropewalk(["evaluate", str(model), *more, *out], settings)
 
