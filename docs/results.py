@@ -335,7 +335,7 @@ def _earlier(found: list[Found]) -> str:
         if keys.original:
             continue
         cells = []
-        for groups, context in ((BOOKS, 2048), (BOOKS, 16384), (LATEX, 16384)):
+        for groups, context in ((BOOKS, 2048), (BOOKS, keys.model["window"]), (LATEX, keys.model["window"])):
             mine = [one for one in of(found, "perplexity", earlier=True) if group_of(one) in groups]
             same = [one for one in mine if one.model["hash"] == keys.model["hash"]]
             rows_of = {row["context"]: row for one in same for row in one.result["rows"]}
@@ -349,12 +349,13 @@ def _earlier(found: list[Found]) -> str:
         ]
         piqa = f"{100 * asked[0]['accuracy']:.1f}" if asked else NONE
         rows.append([keys.story, keys.training, *cells, piqa, keys_cell(keys), link(keys)])
-    head = ["", "trained", "books at 2,048", "at 16,384", "LaTeX at 16,384", "PIQA", "k_max", "files"]
-    return "\n".join(["## Earlier trainings of SmolLM2 to 16,384", "", EARLIER_ONES, "", table(head, rows)])
+    head = ["", "trained", "books at 2,048", "at L'", "LaTeX at L'", "PIQA", "k_max", "files"]
+    return "\n".join(["## Other trainings of SmolLM2", "", EARLIER_ONES, "", table(head, rows)])
 
 
 EARLIER_ONES = (
-    "What was tried before the recipe of today, failures included; what each was is in the "
+    "What was tried before and beside the recipes of today, failures included, to L' = 16,384 (×2) and "
+    "32,768 (×4); what each was is in the "
     "[log](../dev/LOG.md) and the [findings](findings.md). Intervals are in the files."
 )
 WAYS_HEAD = ["way", "training", "tokens", "perplexity by position", "k_max", "device"]

@@ -63,8 +63,8 @@ WAYS: dict[str, list[dict[str, Any]]] = {
     "qkn-repeats": [{**LAST, **QKN, **BACK}],
 }
 """Stages of each way: the window, its share of the budget, and settings of `ropewalk finetune`."""
-PROBE = (3, 9)
-"""The speed is measured between these steps of a training that is then thrown away."""
+PROBE = (8, 20)
+"""The speed is measured between these steps of a training that is then thrown away, behind compiling."""
 MARGIN = 40
 
 
