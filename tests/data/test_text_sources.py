@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ropewalk.data import formats
-from ropewalk.data.formats import Lines
+from ropewalk.data.formats import PACKED, Lines
 from ropewalk.data.mixture import open_mixture, parse_mixture
+from ropewalk.data.order import Order
 from ropewalk.data.text import describe, documents, shards, whole_documents
 from ropewalk.errors import UserError
 
@@ -124,7 +127,9 @@ def test_two_files_of_one_name_keep_their_paths_in_a_description(tmp_path):
         ("columns.jsonl", b'{"a": "x", "b": "y"}\n', "several columns of text (a, b)"),
         ("number.jsonl", b'{"text": "x"}\n{"text": 3}\n', "line at byte 14: column 'text' is int, not text"),
         ("bad.parquet", b"PAR1nothing", "not a readable Parquet file"),
-        ("packed.jsonl.gz", b"x", "unknown kind .gz; unpack it first"),
+        ("packed.txt.gz", b"x", "unknown kind .gz; unpack it first"),
+        ("packed.jsonl.gz", b"not at all", "is damaged, or not what its name says (zlib inflate failed"),
+        ("packed.jsonl.zst", b"not at all", "is damaged, or not what its name says (ZSTD decompress failed"),
         ("chat.jsonl", b'{"messages": [{"content": "x"}]}\n', "no column of text; columns: messages"),
     ],
 )
@@ -138,6 +143,52 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path, name, content, said):
     assert "\n" not in str(error.value)
 
 
+def packed(path, lines):
+    """A JSON-lines file, packed as its name says."""
+    pack = {
+        ".gz": gzip.compress,
+        ".bz2": bz2.compress,
+        ".xz": lzma.compress,
+        ".zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
+    }[path.suffix]
+    encoded = [json.dumps(line).encode() + b"\n" for line in lines]
+    half = len(encoded) // 2  # in two frames, as parallel packers write them
+    path.write_bytes(pack(b"".join(encoded[:half])) + pack(b"".join(encoded[half:])))
+    return path
+
+
+@pytest.mark.parametrize("ending", PACKED)
+def test_packed_lines_are_what_they_are_unpacked(tmp_path, monkeypatch, ending):
+    """Also in blocks, in a directory, and from the middle on."""
+    monkeypatch.setattr("ropewalk.data.formats.BLOCK", 200)
+    rows = [{"text": f"document {number} " + "x" * number} for number in range(40)]
+    path = packed(tmp_path / f"a.jsonl{ending}", [*rows[:7], {"text": ""}, *rows[7:]])
+    wanted = [row["text"] for row in rows]
+    assert texts(path) == wanted and texts(tmp_path) == wanted
+    (shard,) = shards([str(path)])
+    assert len(list(shard.blocks())) > 3
+    assert describe([str(path)])[0]["documents"] is None
+    order = Order([shard], seed=3)
+    found = [next(order) for _ in range(60)]
+    assert sorted(document.text for _, document in found[:40]) == sorted(wanted)
+    later = Order([shard], seed=3)
+    place, document = found[25]
+    assert later.find(place) == document
+
+
+@pytest.mark.parametrize("ending", PACKED)
+def test_a_packed_file_that_is_cut_off_is_said(tmp_path, ending):
+    path = packed(tmp_path / f"a.jsonl{ending}", [{"text": str(number)} for number in range(1000)])
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match="is damaged"):
+        texts(path)
+
+
+def test_the_line_of_a_packed_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"line 2: column 'text' is int"):
+        texts(packed(tmp_path / "a.jsonl.xz", [{"text": "x"}, {"text": 3}]))
+
+
 def test_a_missing_column_names_those_that_there_are(parquet):
     with pytest.raises(UserError, match=r"no text column 'text'; columns: id, body \(text: body\)"):
         texts(parquet, column="text")
@@ -149,7 +200,7 @@ def test_an_empty_directory_is_refused(tmp_path):
 
 
 def test_what_a_directory_leaves_out_is_said_once(tmp_path, capsys):
-    for name in ("a.txt", "b.jsonl.gz", "c.csv", "d.csv", ".hidden.csv", "LICENSE"):
+    for name in ("a.txt", "b.txt.gz", "c.csv", "d.csv", ".hidden.csv", "LICENSE"):
         (tmp_path / name).write_text("x")
     assert texts(tmp_path) == ["x"] and texts(tmp_path) == ["x"]
     said = capsys.readouterr().out.replace("\n", " ")

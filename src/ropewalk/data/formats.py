@@ -1,14 +1,16 @@
 """Files of text, opened piece by piece: each kind is a list of shards, each shard a stream of blocks.
 
-A *shard* is what can be opened on its own (a text file, a stretch of a JSON-lines file, a row group of a
-Parquet file, a Hub split); a *block* is a list of documents of at most about 16 MB. Nothing is read before
-it is asked for, and nothing larger than a block is in memory: only a text file up to 64 MB, a line of JSON
-and a row of Parquet are read whole.
+A *shard* is what can be opened on its own (a text file, a stretch of a JSON-lines file, a packed one, a row
+group of a Parquet file, a Hub split); a *block* is a list of documents of at most about 16 MB. Nothing is
+read before it is asked for, and nothing larger than a block is in memory: only a text file up to 64 MB, a
+line of JSON and a row of Parquet are read whole.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import lzma
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,15 +21,14 @@ from ..errors import UserError
 
 TEXT_KINDS = (".txt", ".md", ".tex", ".py", ".rst")
 LINE_KINDS = (".jsonl", ".json", ".ndjson")
-KINDS = (*TEXT_KINDS, *LINE_KINDS, ".parquet")
+PACKED = (".gz", ".zst", ".xz", ".bz2")
+"""Of JSON-lines files behind their kind's own ending; on the Hub of texts too."""
+KINDS = (*TEXT_KINDS, *LINE_KINDS, ".parquet", *(f".jsonl{packed}" for packed in PACKED))
 COLUMNS = ("text", "content")
 """Column names taken without asking; else the only column that holds text; else ``column`` must say."""
 
 BLOCK = 16 << 20
 """Bytes (characters, for rows) of text in one block."""
-
-PACKED = (".gz", ".zst", ".xz", ".bz2")
-"""Read from the Hub as they are; a file here is opened in stretches, which a packed one does not allow."""
 
 PART = 4 << 20
 """Bytes of a part of a text file above four blocks; as many lie in memory as there are lanes."""
@@ -115,21 +116,7 @@ class Lines:
     def blocks(self) -> Iterator[list[Document]]:
         found: list[Document] = []
         for offset, line in self._lines():
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
-                raise UserError(
-                    f"{self.path}: the line at byte {offset} is not a JSON object; "
-                    'JSON-lines files hold one {"text": ...} a line'
-                )
-            where = f"{self.path}, the line at byte {offset}"
-            column = self.column or _row_column(row, where)
-            text = _row_text(row.get(column), where, column, list(row), column in row)
-            if text:
+            if text := _line_text(line, self.path, f"the line at byte {offset}", self.column):
                 found.append(Document(f"{self.name}#{offset}", text))
         yield found
 
@@ -143,6 +130,33 @@ class Lines:
                 if not line:
                     return
                 yield offset, line
+
+
+@dataclass(frozen=True)
+class PackedLines:
+    """A packed file of JSON lines (`PACKED`), read as one stream: it cannot be opened in its middle."""
+
+    path: Path
+    name: str
+    column: str | None
+
+    def count(self) -> None:
+        return None
+
+    def size(self) -> None:
+        return None
+
+    def blocks(self) -> Iterator[list[Document]]:
+        found: list[Document] = []
+        size = 0
+        for number, line in enumerate(unpacked_lines(self.path), 1):
+            if text := _line_text(line, self.path, f"line {number:,}", self.column):
+                found.append(Document(f"{self.name}#{number}", text))
+            size += len(line)
+            if size >= BLOCK:
+                yield found
+                found, size = [], 0
+        yield found
 
 
 @dataclass(frozen=True)
@@ -239,15 +253,45 @@ def packed_kind(file: str) -> str | None:
     return known.get(Path(inner).suffix)
 
 
+def kind_of(path: Path) -> str | None:
+    """The ending that says how a file is read, of JSON lines that are packed the last one; None: unknown.
+
+    >>> kind_of(Path("a.JSONL")), kind_of(Path("a.jsonl.zst")), kind_of(Path("a.txt.gz")), kind_of(Path("gz"))
+    ('.jsonl', '.zst', None, None)
+    """
+    *_, inner, ending = "", "", *(one.lower() for one in path.suffixes)
+    if ending in PACKED:
+        return ending if inner in LINE_KINDS else None
+    return ending if ending in KINDS else None
+
+
+def unpacked_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a packed file. Raises UserError: damaged or cut off."""
+    import pyarrow as pa
+
+    try:
+        packing = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}.get(path.suffix.lower())
+        if packing is None:  # .xz, which pyarrow does not have
+            with lzma.open(path) as stream:
+                yield from stream
+        else:
+            with pa.input_stream(str(path), compression=packing) as stream:
+                yield from io.BufferedReader(stream, 1 << 20)
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise UserError(f"data file {path} is damaged, or not what its name says ({reason})") from None
+
+
 def open_file(path: Path, name: str, column: str | None) -> list[Shard]:
     """The shards of one file. Raises UserError: missing, empty, unknown kind, no text column."""
     if not path.exists():
         raise UserError(f"no data file {path}")
-    kind = path.suffix.lower()
-    if kind not in KINDS:
-        cure = "unpack it first; " if kind in PACKED else ""
+    kind = kind_of(path)
+    if kind is None:
+        ending = path.suffix.lower()
+        cure = "unpack it first; " if ending in PACKED else ""
         raise UserError(
-            f"data file {path} is of unknown kind {kind or '(none)'}; {cure}known: {', '.join(KINDS)}"
+            f"data file {path} is of unknown kind {ending or '(none)'}; {cure}known: {', '.join(KINDS)}"
         )
     size = path.stat().st_size
     if size == 0:
@@ -256,6 +300,8 @@ def open_file(path: Path, name: str, column: str | None) -> list[Shard]:
         return [TextFile(path, name)]
     if kind == ".parquet":
         return _open_parquet(path, name, column)
+    if kind in PACKED:
+        return [PackedLines(path, name, column)]
     lines: list[Shard] = []
     for start in range(0, size, BLOCK):
         lines.append(Lines(path, name, start, min(size, start + BLOCK), column))
@@ -315,6 +361,23 @@ def _open_parquet(path: Path, name: str, column: str | None) -> list[Shard]:
         if part.num_rows:
             shards.append(RowGroup(path, name, group, part.num_rows, size, column))
     return shards
+
+
+def _line_text(line: bytes, path: Path, place: str, column: str | None) -> str:
+    """The text of one JSON line; of an empty one the empty text. Raises UserError, naming the place."""
+    if not line.strip():
+        return ""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise UserError(
+            f'{path}: {place} is not a JSON object; JSON-lines files hold one {{"text": ...}} a line'
+        )
+    where = f"{path}, {place}"
+    column = column or _row_column(row, where)
+    return _row_text(row.get(column), where, column, list(row), column in row)
 
 
 def _row_column(row: dict[str, Any], where: str) -> str:

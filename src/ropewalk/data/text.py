@@ -20,11 +20,13 @@ from .. import console
 from ..errors import UserError
 from .formats import (
     KINDS,
+    PACKED,
     Document,
     HubSplit,
     RowGroup,
     Shard,
     TextFile,
+    kind_of,
     open_file,
     packed_kind,
     parquet_head,
@@ -131,7 +133,7 @@ def _describe(source: str, name: str) -> dict[str, Any]:
 def _count(files: list[tuple[Path, str]]) -> int | None:
     total = 0
     for path, name in files:
-        if path.suffix.lower() != ".parquet" and path.stat().st_size > WHOLE:
+        if kind_of(path) in PACKED or (path.suffix.lower() != ".parquet" and path.stat().st_size > WHOLE):
             return None
         for shard in _open_for_count(path, name):
             total += 1 if isinstance(shard, TextFile) else shard.count() or 0
@@ -160,10 +162,10 @@ def _files(source: str) -> list[tuple[Path, str]]:
             raise UserError(f"no data file {path} (nor is it 'stdlib', 'stdlib-heldout' or hub:OWNER/NAME)")
         return [(path, path.name)]
     there = sorted(p for p in path.rglob("*") if not _hidden(p, path) and p.is_file() and p.stat().st_size)
-    inside = [p for p in there if p.suffix.lower() in KINDS]
+    inside = [p for p in there if kind_of(p)]
     if not inside:
         raise UserError(f"no text in directory {path}: no file of kind {', '.join(KINDS)} that is not empty")
-    others = Counter(p.suffix.lower() or "(none)" for p in there if p.suffix.lower() not in KINDS)
+    others = Counter(p.suffix.lower() or "(none)" for p in there if not kind_of(p))
     if others:
         _say_left_out(path, ", ".join(f"{count} {kind}" for kind, count in sorted(others.items())))
     return [(p, p.relative_to(path).as_posix()) for p in inside]

@@ -30,8 +30,9 @@ RANK = 8
 class Finetune:
     """Train a checkpoint on text at its own window L', as the paper does: 1,000 steps of AdamW.
 
-    Data: .txt .md .py .jsonl .parquet files, directories, 'stdlib', hub:OWNER/NAME; FILE:0.9 gives a
-    share. A killed training goes on with the same command; OUT appears when it is complete.
+    Data: .txt .md .py .jsonl (also packed: .gz .zst .xz .bz2) .parquet files, directories, 'stdlib',
+    hub:OWNER/NAME; FILE:0.9 gives a share. A killed training goes on with the same command; OUT appears
+    when it is complete.
     """
 
     model: str = option(help="checkpoint directory, Hub id, or 'embedded'", positional=True)
