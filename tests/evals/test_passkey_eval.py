@@ -63,6 +63,26 @@ def test_the_wrong_number_is_wrong():
     assert all(row["right"] < 10 for row in rows)
 
 
+@pytest.mark.parametrize("more", [{}, {"grid": True, "lengths": 2}])
+def test_what_is_said_instead_of_the_key_is_kept(more):
+    """Prose instead of a number is told from another number; right answers are not kept."""
+
+    class Says(FakeLM):
+        def decode(self, ids):
+            found = super().decode(ids)
+            if len(ids) > 10:
+                return found
+            return " the one that" if found.strip()[:1] in "123" else found.replace("4", "5")
+
+    found = passkey(Says(), runs=10, **more)
+    for row in found["rows"]:
+        assert len(row["wrong"]) == row["n"] - row["right"]
+    wrong = [text for row in found["rows"] for text in row["wrong"]]
+    assert found["summary"]["no_number"] == wrong.count(" the one that") > 0
+    assert any(text.strip().isdigit() for text in wrong)
+    assert "no_number" not in passkey(FakeLM(), **more)["summary"]
+
+
 def test_a_killed_passkey_test_goes_on_from_its_last_distance(tmp_path):
     class Dies(FakeLM):
         def generate(self, prompts, new_tokens, decoding=None):

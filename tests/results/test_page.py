@@ -115,6 +115,26 @@ def test_missing_evaluations_are_not_run_and_not_blank(tmp_path):
     assert "| Cost at the old window | – | not run |" in markdown
 
 
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ([" the one that", " 12345", " the one that"], "2 of 3 wrong answers hold no five digits"),
+        ([" 12345"], "1 of 1 wrong answers are other numbers, such as “12345”"),
+        ([], None),
+        ([3, None, fake.HOSTILE], "1 of 1 wrong answers hold no five digits"),
+        ("no list", None),
+    ],
+)
+def test_what_a_model_says_instead_of_the_key_stands_on_the_page(tmp_path, said, wanted):
+    result = fake.passkey(fake.model("m", "tuned"), 1024)
+    result["rows"][-1]["wrong"] = said
+    write_report(gathered([result]), tmp_path / "out")
+    html = (tmp_path / "out" / "report.html").read_text()
+    words = " ".join(" ".join(Page(html).words).split())
+    assert (wanted in words) if wanted else ("wrong answers" not in words)
+    assert "<script>alert" not in html
+
+
 def test_glance_has_the_four_figures():
     cards = glance(verdict(gathered(fake.everything())))
     assert [card["name"] for card in cards] == [

@@ -12,12 +12,15 @@ from ..console import progress, say
 from ..data.passkey import METHOD, PasskeyPrompts, Prompt, draw_keys
 from ..errors import UserError
 from ..metrics.intervals import wilson
-from ..metrics.retrieval import PAPER_RATE, first_digits, k_max
+from ..metrics.retrieval import DIGITS, PAPER_RATE, first_digits, k_max
 from ..model.lm import LanguageModel
 from ..results.cells import Cells
 from .ranges import at_least
 
 NAME = "passkey"
+
+TOLD = 80
+"""Characters of a wrong answer that its row keeps."""
 
 Place = tuple[str, int, float]
 """(the cell's name, tokens of distance or length, depth)."""
@@ -67,8 +70,8 @@ def run(lm: LanguageModel, settings: PasskeySettings, cells: Cells) -> dict[str,
         _read_along(lm, maker, settings, cells, places)
     left = [place for place in places if cells.get(place[0]) is None]
     with progress("  passkey", len(places), "places", len(places) - len(left)) as shown:
-        for (cell, nominal, depth), prompts, right in _asked(lm, maker, settings, left):
-            row = _row(prompts, right, nominal, depth, settings)
+        for (cell, nominal, depth), prompts, wrong in _asked(lm, maker, settings, left):
+            row = _row(prompts, wrong, nominal, depth, settings)
             cells.put(cell, row)
             shown.advance(1, f"{row['right']}/{row['n']} at {nominal:,} tokens")
     found = [cells.get(cell) for cell, _, _ in places]
@@ -122,14 +125,14 @@ def _read_along(
     rows = torch.tensor([prompt.ids[:most] for prompt in longest])
     answers = lm.generate_along(rows, [one[0] for one in fitting], [one[1] for one in fitting], maker.room)
     for number, (_, _, cell, k, depth, prompts) in enumerate(fitting):
-        right = _right(lm, prompts, answers[:, number])
-        cells.put(cell, _row(prompts, right, k, depth, settings))
+        wrong = _wrong(lm, prompts, answers[:, number])
+        cells.put(cell, _row(prompts, wrong, k, depth, settings))
 
 
 def _asked(
     lm: LanguageModel, maker: PasskeyPrompts, settings: PasskeySettings, places: Sequence[Place]
-) -> Iterator[tuple[Place, list[Prompt], int]]:
-    """(place, its prompts, how many keys the model finds) of each place, in an order that suits the model.
+) -> Iterator[tuple[Place, list[Prompt], list[str]]]:
+    """(place, its prompts, the model's wrong answers) of each place, in an order that suits the model.
 
     The prompts of a grid have one haystack and begin alike up to their keys: where the model can read that
     beginning once, it does.
@@ -146,7 +149,7 @@ def _asked(
     groups = [torch.tensor([prompt.ids for prompt in every[i]]) for i in even]
     for number, answers in lm.generate_groups(groups, maker.room) if groups else ():
         i = even[number]
-        yield places[i], every[i], _right(lm, every[i], answers)
+        yield places[i], every[i], _wrong(lm, every[i], answers)
 
 
 def _prompts(maker: PasskeyPrompts, settings: PasskeySettings, place: Place) -> list[Prompt]:
@@ -157,25 +160,28 @@ def _prompts(maker: PasskeyPrompts, settings: PasskeySettings, place: Place) -> 
     return [maker.at_distance(nominal, key) for key in keys]
 
 
-def _ask(lm: LanguageModel, prompts: list[Prompt], room: int) -> int:
-    """How many keys the model finds."""
+def _ask(lm: LanguageModel, prompts: list[Prompt], room: int) -> list[str]:
+    """The answers in which the key is not."""
     by_length: dict[int, list[Prompt]] = {}
     for prompt in prompts:  # all of one length, unless the keys' own tokens leave no room for filler
         by_length.setdefault(len(prompt.ids), []).append(prompt)
-    return sum(
-        _right(lm, same, lm.generate(torch.tensor([prompt.ids for prompt in same]), room))
+    return [
+        text
         for same in by_length.values()
-    )
+        for text in _wrong(lm, same, lm.generate(torch.tensor([prompt.ids for prompt in same]), room))
+    ]
 
 
-def _right(lm: LanguageModel, prompts: list[Prompt], answers: torch.Tensor) -> int:
+def _wrong(lm: LanguageModel, prompts: list[Prompt], answers: torch.Tensor) -> list[str]:
     texts = [lm.decode(answer) for answer in answers.tolist()]
-    return sum(first_digits(text) == prompt.key for text, prompt in zip(texts, prompts))
+    return [text for text, prompt in zip(texts, prompts) if first_digits(text) != prompt.key]
 
 
 def _row(
-    prompts: list[Prompt], right: int, nominal: int, depth: float, settings: PasskeySettings
+    prompts: list[Prompt], wrong: list[str], nominal: int, depth: float, settings: PasskeySettings
 ) -> dict[str, Any]:
+    """One place.  wrong: what was said instead, told with it: no number at all is not another's number."""
+    right = len(prompts) - len(wrong)
     low, high = wilson(right, len(prompts))
     real = max(prompt.distance for prompt in prompts)
     return {
@@ -188,6 +194,7 @@ def _row(
         "rate": right / len(prompts),
         "low": low,
         "high": high,
+        "wrong": [text[:TOLD] for text in wrong],
     }
 
 
@@ -200,7 +207,14 @@ def _summary(rows: list[dict[str, Any]], settings: PasskeySettings) -> dict[str,
         "target": settings.target,
         "right": sum(row["right"] for row in rows),
         "n": sum(row["n"] for row in rows),
+        **_said(rows),
     }
+
+
+def _said(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """How many of the wrong answers are no five digits; nothing where all is right or was not kept."""
+    wrong = [text for row in rows for text in row.get("wrong", ())]
+    return {"no_number": sum(len(first_digits(text)) < DIGITS for text in wrong)} if wrong else {}
 
 
 def _grid_summary(rows: list[dict[str, Any]], settings: PasskeySettings) -> dict[str, Any]:
@@ -215,6 +229,7 @@ def _grid_summary(rows: list[dict[str, Any]], settings: PasskeySettings) -> dict
         "target": settings.target,
         "right": sum(row["right"] for row in rows),
         "n": sum(row["n"] for row in rows),
+        **_said(rows),
     }
 
 

@@ -26,7 +26,11 @@ def k_max(rates: Iterable[tuple[int, float]], at_least: float = PAPER_RATE) -> i
     return best
 
 
-def first_digits(answer: str, count: int = 5) -> str:
+DIGITS = 5
+"""Of a passkey."""
+
+
+def first_digits(answer: str, count: int = DIGITS) -> str:
     """The first ``count`` decimal digits in an answer, whatever stands between or around them.
 
     >>> first_digits(' 12345. Remember it')

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from ..metrics.retrieval import DIGITS, first_digits
 from . import plots
 from .attention_section import attention
 from .collection import Collection, Series
@@ -202,6 +203,7 @@ def passkey(found: Collection, slots: Slots) -> Section | None:
             f"{percent(THRESHOLD)} are "
             "found. Rate: over all distances, with its 95 % Wilson interval"
             + (", except where all distances share their keys." if shared else "."),
+            *_instead(series),
             *notes(series),
         ),
     )
@@ -223,6 +225,22 @@ def passkey(found: Collection, slots: Slots) -> Section | None:
         "back over the whole distance, so it shows how far back the model really reads."
     )
     return Section("passkey", "Passkey retrieval", lead, [drawn], [summary, _passkey_by_distance(series)])
+
+
+def _instead(series: list[Series]) -> list[str]:
+    """What a model says where it does not find the key: another number, or no number, is another fault."""
+    found = []
+    for s in series[:DRAWN_COLUMNS]:
+        kept = [row["wrong"] for row in s.rows if isinstance(row.get("wrong"), list)]
+        wrong = [text for texts in kept for text in texts if isinstance(text, str)]
+        if not wrong:
+            continue
+        bare = [text for text in wrong if len(first_digits(text)) < DIGITS]
+        such = max(bare or wrong, key=(bare or wrong).count)
+        part = f"{count(len(bare or wrong))} of {count(len(wrong))} wrong answers"
+        what = "hold no five digits, most often" if bare else "are other numbers, such as"
+        found.append(f"{s.label}: {part} {what} “{clean(such)}”.")
+    return found
 
 
 def _rate(total: dict[str, Any] | None) -> str:
