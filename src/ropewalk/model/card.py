@@ -144,8 +144,6 @@ def _deeds(record: dict[str, Any]) -> list[str]:
             if trained.get("average")
             else ""
         )
-        if trained.get("blend"):
-            mean += f" {trained['blend']:.0%} of the weights it started from are mixed into them."
         share, last = settings.get("short_share") or 0.0, settings.get("short_share_end")
         falls = "" if last is None else f" (at the end {last:.0%})"
         short = f" {share:.0%}{falls} of its windows had the old length." if share or last else ""

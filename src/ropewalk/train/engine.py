@@ -22,7 +22,6 @@ from ..model.load import load_model
 from ..model.quiet import quiet
 from ..starving import told
 from .average import Average
-from .blend import blend
 from .context import adopt, context_group
 from .feeding import Feeder
 from .keeping import DATA_STATE, Keeper, step_of
@@ -53,7 +52,6 @@ class Plan:
     sharded: weights, gradients and optimizer state are spread over all ranks.
     context: ranks that hold one window together, 1 for none; only with ``sharded``.
     average: share of the steps, the last ones, over which the weights' mean is taken; 0 for the last weights.
-    blend: share of the weights it begins with in those that come out.
     """
 
     steps: int
@@ -80,7 +78,6 @@ class Plan:
     sharded: bool = False
     context: int = 1
     average: float = 0.0
-    blend: float = 0.0
 
     @property
     def accumulate(self) -> int:
@@ -169,8 +166,6 @@ def train(
         model = _whole(model, path, plan)
     if average is not None and model is not None:
         average.apply(model)
-    if model is not None:
-        blend(model, path, plan.blend)
     return Outcome(model, log, feeder.passes(plan.steps), attention, watch.step_seconds, peak, done)
 
 

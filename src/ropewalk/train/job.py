@@ -177,8 +177,6 @@ def _identity(job: Job, block: dict[str, Any], data: list[dict[str, Any]]) -> di
         found["repeats_end"] = layout.repeats_end
     if plan.average:
         found["average"] = plan.average
-    if plan.blend:
-        found["blend"] = plan.blend
     if layout.short_share_end is not None:
         found["short_share_end"] = layout.short_share_end
     if job.keep_at:
@@ -330,16 +328,10 @@ def _block_after(
         "data": [one["name"] for one in data],
         **({"steps_before": earlier} if earlier else {}),
         **({"lora": job.plan.lora} if job.plan.lora else {}),
-        **{name: share for name, share in _of_the_end(job.plan).items() if steps == job.plan.steps},
+        **({"average": job.plan.average} if job.plan.average and steps == job.plan.steps else {}),
         **_repeats(job.layout),
     }
     return block
-
-
-def _of_the_end(plan: Plan) -> dict[str, float]:
-    """What the weights that come out are made of besides the last step's, as shares."""
-    found = {"average": plan.average, "blend": plan.blend}
-    return {name: share for name, share in found.items() if share}
 
 
 def _repeats(layout: Layout) -> dict[str, float]:
@@ -376,7 +368,6 @@ def _log(
         "warmup": plan.warmup,
         "schedule": plan.schedule,
         "average": plan.average,
-        "blend": plan.blend,
         "clip": plan.clip,
         "steps": plan.steps,
         "batch": plan.batch,

@@ -48,9 +48,6 @@ class Finetune:
     average: float = option(
         0.0, help="share of the steps, the last ones, of whose weights the mean is taken (0: none)"
     )
-    blend: float = option(
-        0.0, help="share of the weights it begins with in those that come out: forgets less (0: none)"
-    )
     window: int | None = option(None, help="tokens in a sequence (default the model's window)", parse=tokens)
     packing: Literal["joined", "apart"] = option(
         "joined", help="documents in one window see each other, or not"
@@ -199,10 +196,6 @@ def _check(settings: Finetune) -> None:
         raise UserError(f"rate is {settings.rate}; a learning rate is above 0 and below 1, such as 5e-4")
     if not 0 <= settings.average <= 1:
         raise UserError(f"average is {settings.average}; a share of the steps is from 0 to 1")
-    if not 0 <= settings.blend < 1:
-        raise UserError(f"blend is {settings.blend}; a share of the weights is from 0 to below 1")
-    if settings.blend and settings.lora:
-        raise UserError("blend and lora exclude each other: it mixes whole weights")
     if not 0 <= settings.short_share <= 1:
         raise UserError(f"short_share is {settings.short_share}; a share is from 0 to 1")
     if settings.short_share_end is not None and not 0 <= settings.short_share_end <= 1:
@@ -347,7 +340,6 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
         sharded=spread.sharded,
         context=spread.context,
         average=settings.average,
-        blend=settings.blend,
     )
 
 
@@ -364,8 +356,6 @@ def _say_what_is_ours(settings: Finetune) -> None:
 
     if settings.average:
         console.say(f"  the weights' mean over the last {settings.average:.0%} of the steps comes out")
-    if settings.blend:
-        console.say(f"  {settings.blend:.0%} of the weights it begins with are in those that come out")
     if settings.repeats or settings.repeats_end:
         passages = passages_in_words(settings.repeats, settings.repeats_end)
         console.say(f"  {passages} come back later in their window")
