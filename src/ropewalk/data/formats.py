@@ -12,7 +12,7 @@ import io
 import json
 import lzma
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -147,16 +147,10 @@ class PackedLines:
         return None
 
     def blocks(self) -> Iterator[list[Document]]:
-        found: list[Document] = []
-        size = 0
-        for number, line in enumerate(unpacked_lines(self.path), 1):
-            if text := _line_text(line, self.path, f"line {number:,}", self.column):
-                found.append(Document(f"{self.name}#{number}", text))
-            size += len(line)
-            if size >= BLOCK:
-                yield found
-                found, size = [], 0
-        yield found
+        return _in_blocks(
+            Document(f"{self.name}#{number}", _line_text(line, self.path, f"line {number:,}", self.column))
+            for number, line in enumerate(unpacked_lines(self.path), 1)
+        )
 
 
 @dataclass(frozen=True)
@@ -214,19 +208,13 @@ class HubSplit:
         return None
 
     def blocks(self) -> Iterator[list[Document]]:
-        stream = self._open()
-        found: list[Document] = []
-        size = 0
-        for number, row in enumerate(stream):
-            column = self.column or _row_column(row, self.name)
-            text = _row_text(row.get(column), self.name, column, list(row), column in row)
-            if text:
-                found.append(Document(f"{self.name}#{number}", text))
-                size += len(text)
-            if size >= BLOCK:
-                yield found
-                found, size = [], 0
-        yield found
+        return _in_blocks(
+            Document(f"{self.name}#{number}", self._text(row)) for number, row in enumerate(self._open())
+        )
+
+    def _text(self, row: dict[str, Any]) -> str:
+        column = self.column or _row_column(row, self.name)
+        return _row_text(row.get(column), self.name, column, list(row), column in row)
 
     def _open(self) -> Any:
         from datasets import load_dataset
@@ -361,6 +349,20 @@ def _open_parquet(path: Path, name: str, column: str | None) -> list[Shard]:
         if part.num_rows:
             shards.append(RowGroup(path, name, group, part.num_rows, size, column))
     return shards
+
+
+def _in_blocks(stream: Iterable[Document]) -> Iterator[list[Document]]:
+    """A stream of documents in blocks; empty ones are skipped."""
+    found: list[Document] = []
+    size = 0
+    for document in stream:
+        if document.text:
+            found.append(document)
+            size += len(document.text)
+        if size >= BLOCK:
+            yield found
+            found, size = [], 0
+    yield found
 
 
 def _line_text(line: bytes, path: Path, place: str, column: str | None) -> str:
