@@ -65,7 +65,8 @@ class Found:
         if not trained:
             return "–"
         before = f" after {trained['steps_before']:,}" if trained.get("steps_before") else ""
-        return f"{trained['steps']:,} steps{before}, {trained['tokens'] / 1e6:.3g} M tokens"
+        only = f", {', '.join(trained['only'])} alone" if trained.get("only") else ""
+        return f"{trained['steps']:,} steps{before}, {trained['tokens'] / 1e6:.3g} M tokens{only}"
 
     @property
     def order(self) -> tuple[Any, ...]:

@@ -106,3 +106,17 @@ def test_a_wrong_base_arm_or_step_is_one_line(place, text, part):
     with pytest.raises(UserError, match=part) as raised:
         read_recipe(Run(recipe=place / "over.yaml", data="d"))
     assert "\n" not in str(raised.value)
+
+
+def test_a_window_smaller_than_the_config_says_is_what_arms_begin_from(place):
+    walk(place, "window", arms=("pi-1024", "pi-2048"), set=("window=448",))
+    found = [
+        results(place / "window" / "results")[f"tiny-pi-{to}.perplexity.text.json"]["model"]
+        for to in (1024, 2048)
+    ]
+    assert [one["original_window"] for one in found] == [448, 448]
+    assert [one["factor"] for one in found] == [1024 / 448, 2048 / 448]
+    made = (place / "window" / "checkpoints" / "tiny-pi-1024-untrained" / "ropewalk.json").read_bytes()
+    walk(place, "window", arms=("pi-1024",))  # the same place without it: extended anew
+    again = (place / "window" / "checkpoints" / "tiny-pi-1024-untrained" / "ropewalk.json").read_bytes()
+    assert again != made and json.loads(again)["model"]["factor"] == 2.0

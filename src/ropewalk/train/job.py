@@ -328,6 +328,7 @@ def _block_after(
         "data": [one["name"] for one in data],
         **({"steps_before": earlier} if earlier else {}),
         **({"lora": job.plan.lora} if job.plan.lora else {}),
+        **({"only": list(job.plan.only)} if job.plan.only else {}),
         **({"average": job.plan.average} if job.plan.average and steps == job.plan.steps else {}),
         **_repeats(job.layout),
     }

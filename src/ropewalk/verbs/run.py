@@ -81,6 +81,9 @@ class Recipe:
     about: str = option("", help="one line on what this recipe shows")
     data: str | None = option(None, help="directory that {data} stands for")
     method: str = option("linear", help="linear (Position Interpolation) or another of `extend --method`")
+    window: int | None = option(
+        None, help="window L that the model really has: `extend --window`", parse=tokens
+    )
     untrained: bool = option(False, help="also evaluate the interpolated model before its training")
     direct: bool = option(True, help="also fine-tune at L' without interpolation")
     arms: tuple[dict, ...] = option((), help="the arms, instead of method, untrained and direct")
@@ -264,7 +267,8 @@ def _arm(recipe: Recipe, arm: Arm, base: str, out: Path) -> list[Step]:
     tuned = out / "checkpoints" / name
     if arm.after is not None:
         base = str(out / "checkpoints" / f"{recipe.name}-{arm.after}")
-    wanted = {"model": base, "out": longer, "to": arm.to, "method": arm.method}
+    window = recipe.window if arm.after is None else None  # the arm before it has it in its factor
+    wanted = {"model": base, "out": longer, "to": arm.to, "method": arm.method, "window": window}
     training = {**recipe.finetune, **arm.finetune}
     on_the_way = {**recipe.by_steps, **arm.by_steps}
     last, at = training.get("steps", 1000), on_the_way.pop("at", [])
