@@ -66,6 +66,17 @@ def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(files):
         assert row["low"] == pytest.approx(137, rel=1e-6) == row["high"]
 
 
+def test_no_bound_of_an_interval_is_below_a_perplexity_of_one(tmp_path):
+    class KnowsAllButB(FakeLM):
+        def log_probs(self, windows, scored):
+            return torch.where(windows[:, -1:] == ord("b"), -3.0, 0.0).expand(-1, scored)
+
+    for name in "aab":
+        (tmp_path / f"{len(list(tmp_path.iterdir()))}.txt").write_text(name * 200)
+    (row,) = run(KnowsAllButB(), settings((str(tmp_path),)), Cells(None, {}))["rows"]
+    assert row["low"] == 1.0 < row["perplexity"] < row["high"]
+
+
 def test_every_context_scores_the_same_tokens_and_each_once(files):
     lm = HashLM()
     rows = run(lm, settings(files, contexts=(32, 64, 128)), Cells(None, {}))["rows"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..data.text import describe
 from ..errors import UserError
-from ..metrics.intervals import document_interval
+from ..metrics.intervals import clipped, document_interval
 from ..metrics.perplexity import Stratum, choose_windows, perplexity, sampled_interval, slopes
 from ..metrics.windows import PROTOCOLS, Window, windows
 from ..model.lm import LanguageModel
@@ -215,8 +215,9 @@ def stratum(losses: Sequence[float], kept: Sequence[int], every: Sequence[Window
 
 
 def _interval(prefix: str, interval: tuple[float, float] | None) -> dict[str, float | None]:
-    low, high = (None, None) if interval is None else map(perplexity, interval)
-    return {f"{prefix}low": low, f"{prefix}high": high}
+    """The bounds of a mean loss as perplexities, at least 1."""
+    bounds = (None if loss is None else perplexity(loss) for loss in clipped(interval, 0.0))
+    return dict(zip((f"{prefix}low", f"{prefix}high"), bounds, strict=True))
 
 
 def _protocol(lm: LanguageModel, settings: PerplexitySettings) -> dict[str, Any]:
