@@ -120,3 +120,10 @@ def test_a_window_smaller_than_the_config_says_is_what_arms_begin_from(place):
     walk(place, "window", arms=("pi-1024",))  # the same place without it: extended anew
     again = (place / "window" / "checkpoints" / "tiny-pi-1024-untrained" / "ropewalk.json").read_bytes()
     assert again != made and json.loads(again)["model"]["factor"] == 2.0
+
+
+@pytest.mark.parametrize("window", [0, 4096])
+def test_a_window_that_cannot_be_is_refused_before_the_original_is_measured(place, window):
+    with pytest.raises(UserError, match="window"):
+        walk(place, "refused", set=(f"window={window}",))
+    assert not list((place / "refused").rglob("*.json"))

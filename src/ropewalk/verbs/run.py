@@ -443,7 +443,7 @@ def _require_possible(recipe: Recipe) -> None:
             )
         if arm.method and arm.after is None:
             assert arm.to is not None
-            extended_config(config, arm.to, arm.method)
+            extended_config(config, arm.to, arm.method, window=recipe.window)
 
 
 def _check_by_steps(section: dict[str, Any], last: int, where: str) -> None:
