@@ -27,6 +27,7 @@ WHOLE = "docs/results.md"
 FIGURES = {
     "smollm2-16k-perplexity": ("smollm2-135m-16k", "perplexity-books"),
     "smollm2-16k-passkey": ("smollm2-135m-16k", "passkey"),
+    "smollm2-32k-passkey": ("smollm2-135m-32k", "passkey"),
     "smollm2-attention": ("smollm2-135m-16k", "attention"),
 }
 """Files in docs/figures: the folder of results whose report has the figure, and its name there."""
