@@ -111,7 +111,8 @@ class Bench:
         target = self.place / name.replace(" ", "-")
         command = [sys.executable, "-m", "ropewalk", "finetune", str(model), str(target)]
         command += ["--data", str(data), "--gpus", str(gpus), "--steps", str(steps), "--warmup", "2"]
-        command += ["--micro-batch", "1", "--save-every", "1000", "--rate", "6e-4", *words]
+        command += ["--micro-batch", "1", "--save-every", "1000", "--rate", "6e-4"]
+        command += ["--short-share", "0", *words]
         command += ["--device", "cpu"] if self.toy else []
         start = time.monotonic()
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

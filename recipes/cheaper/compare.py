@@ -149,6 +149,7 @@ def training_settings(stage: dict[str, Any], settings: argparse.Namespace) -> di
         "data": settings.train or [f"{books}:0.75", f"{latex}:0.25"],
         "rate": 6.0e-4,
         "schedule": "linear",
+        "short_share": 0.0,  # whole windows of plain text but for what a way says
         "warmup": 10,
         "save_every": 1000,
     }

@@ -128,6 +128,15 @@ def passages_in_words(start: float, end: float | None) -> str:
     return f"{start:g}{'' if end is None else f' (at the end {end:g})'} passages for every 256 tokens"
 
 
+def shares_in_words(start: float, end: float | None) -> str:
+    """A share of a training's windows, and where it has come by the end.
+
+    >>> shares_in_words(1.0, 0.0)
+    '100% (at the end 0%)'
+    """
+    return f"{start:.0%}{'' if end is None else f' (at the end {end:.0%})'}"
+
+
 def _deeds(record: dict[str, Any]) -> list[str]:
     """One line a thing done, in order."""
     block, settings = record["model"], record.get("settings") or {}
@@ -145,8 +154,7 @@ def _deeds(record: dict[str, Any]) -> list[str]:
             else ""
         )
         share, last = settings.get("short_share") or 0.0, settings.get("short_share_end")
-        falls = "" if last is None else f" (at the end {last:.0%})"
-        short = f" {share:.0%}{falls} of its windows had the old length." if share or last else ""
+        short = f" {shares_in_words(share, last)} of its windows had the old length." if share or last else ""
         return [
             f"Started from {source}; the config, and with it the positions, is unchanged.",
             f"Trained {way} on next tokens: {trained['steps']:,} steps{earlier}, "

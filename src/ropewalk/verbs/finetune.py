@@ -45,19 +45,26 @@ class Finetune:
     schedule: Literal["constant", "linear", "cosine", "wsd"] = option(
         "constant", help="the rate after the warm-up; wsd: constant, then falling over the last fifth"
     )
-    average: float = option(
-        0.0, help="share of the steps, the last ones, of whose weights the mean is taken (0: none)"
+    average: float | None = option(
+        None,
+        help="share of the steps, the last ones, of whose weights the mean is taken (default by the model's "
+        "size, with the four below; 0: none)",
     )
     window: int | None = option(None, help="tokens in a sequence (default the model's window)", parse=tokens)
     packing: Literal["joined", "apart"] = option(
         "joined", help="documents in one window see each other, or not"
     )
-    short_share: float = option(0.0, help="share of the steps whose windows are cut to the original window L")
+    short_share: float | None = option(
+        None,
+        help="share of the steps whose windows are cut to the original L (default by the model's size)",
+    )
     short_share_end: float | None = option(
         None, help="where that share has come, evenly, by the last step (default: it stays)"
     )
-    repeats: float = option(
-        0.0, help="passages for every 256 tokens that come back later in the window: asks for every distance"
+    repeats: float | None = option(
+        None,
+        help="passages for every 256 tokens that come back later in the window: asks for every distance "
+        "(default by the model's size)",
     )
     repeats_end: float | None = option(
         None, help="where that density has come, evenly, by the last step (default: it stays)"
@@ -134,6 +141,7 @@ def _train(settings: Finetune, device: str) -> dict[str, Any]:
     from ..data.mixture import parse_mixture
     from ..model.load import load_state, original_window
     from ..model.source import resolve
+    from ..train.course import nothing_cut
     from ..train.feeding import Layout
     from ..train.job import Job, run
     from ..train.ranks import agree
@@ -153,12 +161,13 @@ def _train(settings: Finetune, device: str) -> dict[str, Any]:
     skip = settings.skip_positions
     if skip is not None and skip >= window:
         raise UserError(f"skip-positions {skip:,} is not shorter than the window {window:,}")
-    plan = agree(lambda: _plan(settings, source.path, skip or window, device))
-    if settings.short_share or settings.short_share_end:
-        _say_if_nothing_is_cut(original_window(source.path), window, skip)
+    settings, why = with_course(settings, source.path, window)
+    plan = agree(lambda: _plan(settings, source.path, skip or window, device, why))
+    for line in nothing_cut(to_record(settings), original_window(source.path), skip or window, bool(skip)):
+        console.say(f"  {line}")
     layout = Layout(
         packing=settings.packing,
-        short_share=settings.short_share,
+        short_share=settings.short_share or 0.0,
         original=original_window(source.path),  # of a window raised without scaling too
         skip_to=window if skip else 0,
         segments=settings.segments,
@@ -166,7 +175,7 @@ def _train(settings: Finetune, device: str) -> dict[str, Any]:
         short_share_end=settings.short_share_end,
         steps=plan.steps,
         batch=plan.batch,
-        repeats=settings.repeats,
+        repeats=settings.repeats or 0.0,
         repeats_end=settings.repeats_end,
     )
     return run(
@@ -184,6 +193,25 @@ def _train(settings: Finetune, device: str) -> dict[str, Any]:
     )
 
 
+def with_course(settings: Finetune, path: Path, window: int) -> tuple[Finetune, str]:
+    """Settings with nothing left open of what is read in which order, and why so.
+
+    path: of the checkpoint.   window: tokens in a sequence.
+    """
+    from ..model.load import original_window
+    from ..model.weights import count_parameters
+    from ..train.course import decided
+
+    plain = settings.schedule == "constant" and settings.packing == "joined" and not settings.lora
+    found, why = decided(
+        to_record(settings),
+        parameters=count_parameters(path),
+        longer=window > original_window(path),
+        tried=plain and settings.skip_positions is None,
+    )
+    return replace(settings, **found), why
+
+
 def _check(settings: Finetune) -> None:
     """Refuse numbers that mean nothing, before anything is read."""
     least = {"steps": 1, "batch": 1, "warmup": 0, "window": 2, "skip_positions": 2, "micro_batch": 1}
@@ -194,12 +222,10 @@ def _check(settings: Finetune) -> None:
             raise UserError(f"{name} is {value}; at least {limit}")
     if settings.rate is not None and not (0 < settings.rate < 1):
         raise UserError(f"rate is {settings.rate}; a learning rate is above 0 and below 1, such as 5e-4")
-    if not 0 <= settings.average <= 1:
-        raise UserError(f"average is {settings.average}; a share of the steps is from 0 to 1")
-    if not 0 <= settings.short_share <= 1:
-        raise UserError(f"short_share is {settings.short_share}; a share is from 0 to 1")
-    if settings.short_share_end is not None and not 0 <= settings.short_share_end <= 1:
-        raise UserError(f"short_share_end is {settings.short_share_end}; a share is from 0 to 1")
+    for name, of in (("average", " of the steps"), ("short_share", ""), ("short_share_end", "")):
+        share = getattr(settings, name)
+        if share is not None and not 0 <= share <= 1:
+            raise UserError(f"{name} is {share}; a share{of} is from 0 to 1")
     for name in ("repeats", "repeats_end"):
         density = getattr(settings, name)
         if density is not None and not 0 <= density <= 4:
@@ -282,11 +308,12 @@ def _launch(settings: Finetune, processes: int, device: str) -> dict[str, Any]:
     return record
 
 
-def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
+def _plan(settings: Finetune, path: Path, length: int, device: str, why: str = "as asked") -> Plan:
     """Decide what the user left open, and say everything with its reason."""
     import torch
 
     from ..model.weights import count_parameters
+    from ..train.course import in_words
     from ..train.engine import Plan
     from ..train.ranks import world
     from ..train.rates import batch_size, peak_rate
@@ -312,7 +339,8 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
     console.say(f"  {dtype}{', compiled' if load.compiled else ''}{_savings_in_words(load)}")
     if settings.steps <= settings.warmup:
         console.say(f"  the peak is never reached: all {settings.steps:,} steps are warm-up; lower --warmup")
-    _say_what_is_ours(settings)
+    for line in in_words(to_record(settings), why):
+        console.say(f"  {line}")
     if device == "cpu" and dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
         console.say("  this CPU computes bf16 without instructions for it: float32 is many times faster")
     return Plan(
@@ -339,7 +367,7 @@ def _plan(settings: Finetune, path: Path, length: int, device: str) -> Plan:
         lora=_adapters(settings),
         sharded=spread.sharded,
         context=spread.context,
-        average=settings.average,
+        average=settings.average or 0.0,
     )
 
 
@@ -348,29 +376,6 @@ def _adapters(settings: Finetune) -> dict[str, Any] | None:
     if not settings.lora:
         return None
     return {"rank": settings.lora_rank or RANK, "embeddings": settings.lora_embeddings}
-
-
-def _say_what_is_ours(settings: Finetune) -> None:
-    """What the paper's training does not have."""
-    from ..model.card import passages_in_words
-
-    if settings.average:
-        console.say(f"  the weights' mean over the last {settings.average:.0%} of the steps comes out")
-    if settings.repeats or settings.repeats_end:
-        passages = passages_in_words(settings.repeats, settings.repeats_end)
-        console.say(f"  {passages} come back later in their window")
-
-
-def _say_if_nothing_is_cut(original: int, window: int, skip: int | None) -> None:
-    """Say that a share of short windows changes nothing where none is longer than L.
-
-    With chunks it does all the same: their positions do not jump.
-    """
-    if original >= window and not skip:
-        console.say(
-            f"  short-share cuts nothing: the original window L is {original:,} tokens, "
-            f"and windows of {window:,} are trained on"
-        )
 
 
 def _compiled(settings: Finetune, parameters: int, tokens: int, device: str, ranks: int) -> bool:

@@ -150,6 +150,7 @@ def _evaluation(question: Question) -> dict[str, float]:
 
 
 def _tell(result: dict[str, Any], q: Question, found: list[Way], asked: Way, why: str) -> None:
+    from ..train.course import RISING, course
     from ..train.forecast import gb
     from ..train.memory import host_bytes, room
 
@@ -186,6 +187,11 @@ def _tell(result: dict[str, Any], q: Question, found: list[Way], asked: Way, why
         host = host_bytes(q.shape, asked.load)
         beside = f", {gb(host)} of the host's memory" if host else ""
         console.say(f"finetune would do: {asked.name}, {asked.load.rows} at once, {gb(asked.peak)}{beside}")
+        if (
+            course(q.parameters, longer=0 < original < q.window)[0] is RISING
+            and not result["settings"]["lora"]
+        ):
+            console.say("at this size finetune begins with short windows: less time (--short-share 0: this)")
     else:
         cure = ", or ".join(result["what_would_fit"]) or "nothing that is known here"
         console.say(f"{asked.name} does not fit ({gb(asked.peak)}); what would: {cure}")
