@@ -13,7 +13,7 @@ import pytest
 
 from ropewalk.data import formats
 from ropewalk.data.formats import PACKED, Lines
-from ropewalk.data.mixture import open_mixture, parse_mixture
+from ropewalk.data.mixture import SAMPLE, open_mixture, parse_mixture
 from ropewalk.data.order import Order
 from ropewalk.data.text import describe, documents, shards, whole_documents
 from ropewalk.errors import UserError
@@ -221,6 +221,23 @@ def test_text_shorter_than_one_window_is_refused_with_both_numbers(tmp_path):
     path.write_text("twelve bytes")
     with pytest.raises(UserError, match="12 tokens in all, the window is 100"):
         open_mixture(parse_mixture([str(path)]), lambda text: [ord(c) for c in text], 100)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tokens", "document"),
+    [
+        ([30, 50, 40], 120, 40),
+        ([200], 200, None),  # one tells nothing of others
+        ([100, SAMPLE], SAMPLE + 100, None),  # the second is not read to its end
+        ([100, 300, SAMPLE], SAMPLE + 400, 200),
+    ],
+)
+def test_how_much_text_there_is_and_how_long_its_documents_are(tmp_path, lengths, tokens, document):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": "x" * length}) + "\n" for length in lengths))
+    _, (amount,) = open_mixture(parse_mixture([str(path)]), lambda text: [ord(c) for c in text], 100)
+    assert amount.document == document
+    assert amount.tokens == pytest.approx(tokens, rel=0.01)  # by the file's size where it is not read whole
 
 
 @pytest.mark.parametrize("reader", [describe, lambda sources: list(documents(sources))])

@@ -76,8 +76,8 @@ def packing(path: Path) -> dict[str, Any]:
     """One pass over the file in training windows, the place in the data noted as a training does."""
     from ropewalk.data.mixture import Part, open_mixture
 
-    stream, (size,) = open_mixture([Part((str(path),), 1.0)], encode, WINDOW)
-    assert size is not None
+    stream, (amount,) = open_mixture([Part((str(path),), 1.0)], encode, WINDOW)
+    assert amount.tokens is not None
     count = 0
     while stream.passes < 2:
         assert len(next(stream).ids) == WINDOW

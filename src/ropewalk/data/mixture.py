@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import UserError
 from .formats import Shard
@@ -17,6 +17,16 @@ from .windows import LANES, NO_MARKS, Encode, Marks, Window, Windows
 
 SAMPLE = 1 << 20
 """Characters tokenised to estimate how many tokens a source has."""
+
+
+class Amount(NamedTuple):
+    """Of text: its tokens, about (None: cannot be told), and how long its documents are.
+
+    document: mean tokens of the first whole ones; None where there are not two.
+    """
+
+    tokens: int | None
+    document: float | None
 
 
 @dataclass(frozen=True)
@@ -104,15 +114,16 @@ def open_mixture(
     marks: Marks = NO_MARKS,
     seed: int = 0,
     column: str | None = None,
-) -> tuple[Mixture, list[int | None]]:
-    """The stream of windows, and about how many tokens each part holds (None when it cannot be told).
+) -> tuple[Mixture, list[Amount]]:
+    """The stream of windows, and about how much each part holds.
 
     Raises UserError: as `text.shards`, and when a part's text is shorter than one window.
     """
     streams, sizes = [], []
     for number, part in enumerate(parts):
         found = shards(part.sources, column)
-        size = estimate_tokens(found, encode, length)
+        amount = estimate(found, encode, length)
+        size = amount.tokens
         if size is not None and size < length:
             raise UserError(
                 f"data {' '.join(part.sources)} is shorter than one window: {size:,} tokens in all, "
@@ -121,39 +132,38 @@ def open_mixture(
         order = Order(found, seed=seed + 7919 * number)
         lanes = _lanes(found, size, length)
         streams.append(Windows(order, encode, length, marks=marks, lanes=lanes))
-        sizes.append(size)
+        sizes.append(amount)
     return Mixture(streams, [part.weight for part in parts]), sizes
 
 
-def estimate_tokens(found: Sequence[Shard], encode: Encode, length: int) -> int | None:
+def estimate(found: Sequence[Shard], encode: Encode, length: int) -> Amount:
     """About how many tokens the shards hold: bytes by size, tokens per byte from the first characters.
 
-    Exact, by tokenising all of it, when there is little text. None when a size cannot be told.
+    Exact, by tokenising all of it, when there is little text.
     """
     sizes = [shard.size() for shard in found]
     tokens = characters = size = 0
+    whole: list[int] = []
     complete = True
-    for shard in found:
-        for block in shard.blocks():
-            for document in block:
-                part = document.text[: max(1, SAMPLE - characters)]
-                complete = complete and len(part) == len(document.text)
-                tokens += len(encode(part))
-                characters += len(part)
-                size += len(part.encode("utf-8", "replace"))
-                if characters >= SAMPLE:
-                    break
-            if characters >= SAMPLE:
-                complete = False
-                break
+    for document in (document for shard in found for block in shard.blocks() for document in block):
+        part = document.text[: SAMPLE - characters]
+        here = len(encode(part))
+        if len(part) == len(document.text):
+            whole.append(here)
+        else:
+            complete = False
+        tokens += here
+        characters += len(part)
+        size += len(part.encode("utf-8", "replace"))
         if characters >= SAMPLE:
-            complete = complete and shard is found[-1]
+            complete = False
             break
+    mean = sum(whole) / len(whole) if len(whole) > 1 else None
     if complete:
-        return tokens
+        return Amount(tokens, mean)
     if any(one is None for one in sizes):
-        return None if tokens >= length else tokens
-    return max(tokens, round(sum(one or 0 for one in sizes) * tokens / max(1, size)))
+        return Amount(None if tokens >= length else tokens, mean)
+    return Amount(max(tokens, round(sum(one or 0 for one in sizes) * tokens / max(1, size))), mean)
 
 
 def _lanes(found: Sequence[Shard], tokens: int | None, length: int) -> int:

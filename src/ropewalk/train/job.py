@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import console
-from ..data.mixture import Part, open_mixture
+from ..data.mixture import Amount, Part, open_mixture
 from ..data.text import describe
 from ..data.windows import Encode, Marks
 from ..errors import UserError
@@ -221,8 +221,8 @@ def _feeder(job: Job) -> Feeder:
         seed=plan.seed,
         column=job.column,
     )
-    for part, size in zip(job.parts, sizes):
-        _say_passes(part, size, plan)
+    for part, amount in zip(job.parts, sizes):
+        _say_passes(part, amount, plan, job.layout)
     rank, ranks = world()
     return Feeder(
         mixture,
@@ -237,17 +237,24 @@ def _feeder(job: Job) -> Feeder:
     )
 
 
-def _say_passes(part: Part, size: int | None, plan: Plan) -> None:
+def _say_passes(part: Part, amount: Amount, plan: Plan, layout: Layout) -> None:
+    """How much of a text will be read, how often; and whether its documents ask for the whole window."""
     need = plan.steps * plan.step_tokens * part.weight
     name = " ".join(part.sources) if len(part.sources) <= 3 else f"{len(part.sources)} sources"
-    if size is None:
+    if amount.tokens is None:
         console.say(f"data {name}: size unknown, streamed; {need:,.0f} tokens are needed")
-        return
-    passes = need / max(1, size)
-    text = f"data {name}: about {_round(size):,} tokens, {need:,.0f} are needed"
-    console.say(
-        text + (f": {passes:.1f} passes over it" if passes > 1 else f": {passes:.0%} of it will be read")
-    )
+    else:
+        passes = need / max(1, amount.tokens)
+        read = f"{passes:.1f} passes over it" if passes > 1 else f"{passes:.0%} of it will be read"
+        text = f"data {name}: about {_round(amount.tokens):,} tokens, {need:,.0f} are needed"
+        console.say(f"{text}: {read}")
+    window = layout.skip_to or plan.length
+    if amount.document is not None and amount.document < window / 2:
+        cure = "" if layout.repeats or layout.repeats_end else ", or --repeats"
+        console.say(
+            f"  its documents have about {_round(round(amount.document)):,} tokens: windows of {window:,} "
+            f"join several, which teach little of their far end; better longer ones{cure}"
+        )
 
 
 def encoder(tokenizer: Any) -> Encode:
