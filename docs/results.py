@@ -386,6 +386,7 @@ CHEAPER = (
 )
 CHEAPER_OF = {
     "cheaper": "SmolLM2-135M, 8,192 → 32,768, on a GPU",
+    "cheaper-first": "Two of them earlier, from other shares of the text, asked with cut filler",
     "cheaper-embedded": "The embedded model, 512 → 2,048, one core of a CPU, queries, keys and norms alone",
     "cheaper-embedded-second": "Four of them again, on another day, the machine faster",
 }

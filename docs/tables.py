@@ -22,7 +22,7 @@ import results
 from ropewalk.results.record import find_results, read_result
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "README.zh-CN.md", "docs/findings.md")
+PAGES = ("README.md", "README.zh-CN.md", "docs/findings.md", "docs/tutorial.md")
 WHOLE = "docs/results.md"
 FIGURES = {
     "smollm2-16k-perplexity": ("smollm2-135m-16k", "perplexity-books"),

@@ -36,6 +36,8 @@ LAST = {"to": TARGET, "share": 1.0}
 BACK = {"repeats": 1.0}
 MORE_BACK = {"repeats": 0.0, "repeats_end": 2.0}
 RISING = {"short_share": 1.0, "short_share_end": 0.0}
+MEAN = {"average": 0.5, "schedule": "constant"}
+COURSE = {**MEAN, "repeats": 0.5, "repeats_end": 3.0}
 WAYS: dict[str, list[dict[str, Any]]] = {
     "full": [LAST],
     "skip": [{**LAST, "skip_positions": 8192}],
@@ -50,6 +52,9 @@ WAYS: dict[str, list[dict[str, Any]]] = {
     "rising-repeats": [{**LAST, **RISING, **BACK}],
     "repeats-rise": [{**LAST, **MORE_BACK}],
     "both-rise": [{**LAST, **RISING, **MORE_BACK}],
+    "course": [{**LAST, **COURSE, **RISING}],
+    "skip-mean": [{**LAST, **MEAN, "skip_positions": 8192}],
+    "skip-course": [{**LAST, **COURSE, "skip_positions": 8192}],
     "skip-then-full": [
         {"to": TARGET, "share": 0.5, "skip_positions": 8192, "schedule": "constant"},
         {"to": TARGET, "share": 0.5},
