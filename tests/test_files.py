@@ -128,6 +128,14 @@ def test_what_a_killed_process_left_is_cleared_by_the_next_and_nothing_of_others
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "out", *others])
 
 
+def test_a_directory_whose_first_record_was_cut_off_is_ours_and_one_with_anything_else_is_not(tmp_path):
+    (tmp_path / f".{RECORD}.abcdefgh.partial").write_text('{"verb"')
+    require_ours(tmp_path, "run")
+    (tmp_path / ".notes.abcdefgh.partial").touch()
+    with pytest.raises(UserError, match="not empty"):
+        require_ours(tmp_path, "run")
+
+
 def test_where_names_cannot_be_exchanged_a_directory_is_replaced_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("ropewalk.files._exchange", lambda *_: False)
     for name in ("one", "two"):

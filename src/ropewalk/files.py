@@ -152,14 +152,19 @@ def clear_leftovers(path: Path) -> None:
         return
     for name in names:
         left = path.parent / name
-        if not re.fullmatch(r"[a-z0-9_]{8}(\.partial|\.old)", name[len(path.name) + 2 :]):
-            continue  # `.a.b.x.partial` belongs to `a.b`, not to `a`
+        if not _left(name, path.name):
+            continue
         if name.endswith(OLD) and not path.exists() and (left / "directory").is_dir():
             os.rename(left / "directory", path)
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+def _left(name: str, of: str) -> bool:
+    """Is ``name`` what a killed writer of ``of`` leaves? `.a.b.x.partial` belongs to `a.b`, not to `a`."""
+    return re.fullmatch(rf"\.{re.escape(of)}\.[a-z0-9_]{{8}}(\.partial|\.old)", name) is not None
 
 
 def require_ours(path: Path | str, *verbs: str) -> None:
@@ -173,7 +178,7 @@ def require_ours(path: Path | str, *verbs: str) -> None:
         return
     if not path.is_dir():
         raise UserError(f"output {path} is a file; name a directory that is new, empty or made by ropewalk")
-    if any(path.iterdir()) and not (path / RECORD).is_file():
+    if not (path / RECORD).is_file() and any(not _left(entry.name, RECORD) for entry in path.iterdir()):
         raise UserError(
             f"output directory {path} is not empty and was not made by ropewalk (no {RECORD} in it); "
             "name another, or empty it first"

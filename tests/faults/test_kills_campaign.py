@@ -13,7 +13,7 @@ import pytest
 from forks import Deadly, forked
 from trees import contents, differences, half_written
 
-from ropewalk.files import locked, new_directory, new_file, read_record, write_atomic, write_record
+from ropewalk.files import locked, new_directory, new_file, read_record, require_ours, write_atomic, write_record
 from ropewalk.results.cells import Cells
 
 HERE = Path(__file__).parent
@@ -38,6 +38,10 @@ def steps(place: Path) -> int:
                 write_record(beside, {"verb": "count", "number": number})
     with locked(place / "made"):
         pass
+    require_ours(place / "filled", "run")  # a directory that is filled where it stands, its record first
+    with locked(place / "filled"):
+        (place / "filled").mkdir(exist_ok=True)
+        write_record(place / "filled", {"verb": "run"})
     if not (place / "one.gguf").exists():
         with new_file(place / "one.gguf") as beside:
             beside.write_bytes(b"GGUF" * 50)
@@ -65,7 +69,7 @@ def test_a_kill_before_a_file_event_leaves_nothing_half_written_and_the_next_cal
     place.mkdir()
     total = count_events(place)
     whole = contents(place)
-    assert set(whole) == {"result.json", "made/ropewalk.json", "made/deep/figures", "one.gguf"}
+    assert set(whole) == {"result.json", "made/ropewalk.json", "made/deep/figures", "filled/ropewalk.json", "one.gguf"}
     before = {**whole, "made/ropewalk.json": whole["made/ropewalk.json"].replace(b"2", b"1")}
     assert total > 20
     for at in range(1 + total % 2, total + 1, 2):  # every other one: each costs a fork and a dozen fsyncs

@@ -40,6 +40,9 @@ def test_results_stand_once_before_serving_and_a_second_report_replaces_them(tmp
     assert "k_max 2,048 tokens" in first and "303 of 320 found" in first
     assert first.index("## What was done") < first.index("## Evaluation") < first.index("## Serving it")
     assert add_results(place, gathered(1024)[0])
+    (place / ".README.md.abcdefgh.partial").write_text("# pi, cut off by a kill")
+    assert add_results(place, gathered(1024)[0])  # the same figures: nothing to write, and all to clear
+    assert sorted(one.name for one in place.iterdir()) == ["README.md", "ropewalk.json"]
     second = (place / "README.md").read_text()
     assert second.count("## Evaluation") == 1 and "k_max 1,024 tokens" in second
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..files import read_record, write_atomic
+from ..files import locked, read_record, write_atomic
 from .collection import Collection, Model, Series
 from .phrasing import between, clean, count, figure
 from .tables import markdown_text
@@ -34,8 +34,9 @@ def add_results(directory: Path, found: Collection) -> bool:
         return False
     block = "\n".join(["<!-- evaluation -->", "## Evaluation", "", *lines, "<!-- /evaluation -->", "", ""])
     text = text.replace(SERVING, block + SERVING)
-    if text != before:
-        write_atomic(card, text)
+    with locked(card):  # which clears what a killed report left beside it
+        if text != before:
+            write_atomic(card, text)
     return True
 
 
