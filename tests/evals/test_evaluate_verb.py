@@ -277,14 +277,18 @@ def test_context_sizes_double_from_the_papers_2048_to_the_window(window, origina
 
 def test_small_takes_less_of_everything_but_what_the_user_has_set(place, tmp_path):
     found = call(
-        place, tmp_path, windows=3, passkey=True, passkey_grid=True, small=True, set=("passkey.runs=1",)
-    )
+        place, tmp_path, windows=3, passkey=True, passkey_choice=True, passkey_grid=True, small=True,
+        set=("passkey.runs=1",),
+    )  # fmt: skip
     results = {path.split(".")[-2]: read_result(path) for path in found["results"]}
     assert results["t"]["protocol"]["most_windows"] == 3
     assert len(results["passkey"]["rows"]) == 8 and {row["n"] for row in results["passkey"]["rows"]} == {1}
+    assert len(results["passkey-choice"]["rows"]) == 8
     assert {row["n"] for row in results["passkey-map"]["rows"]} == {3}
     for name, settings in SMALL.items():
-        module = importlib.import_module(f"ropewalk.evals.{name.removesuffix('-map').replace('-', '_')}")
+        module = importlib.import_module(
+            f"ropewalk.evals.{re.sub('-(map|choice)$', '', name).replace('-', '_')}"
+        )
         (made,) = (x for x in vars(module).values() if getattr(x, "__module__", "") == module.__name__
                    and x.__name__.endswith("Settings"))  # fmt: skip
         assert set(settings) <= {field.name for field in dataclasses.fields(made)}

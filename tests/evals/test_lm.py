@@ -351,6 +351,9 @@ def test_copies_on_several_devices_give_what_one_gives(lm, place, windows):
     assert torch.equal(split.generate_each(each, 4, drawn), lm.generate_each(each, 4, drawn))
     along = split.generate_along(windows, [10, 40], [[5], [6, 7]], 4)
     assert torch.equal(along, lm.generate_along(windows, [10, 40], [[5], [6, 7]], 4))
+    options = windows[:, :6].view(5, 2, 3)
+    weighed = [one.log_probs_along(windows, [10, 40], [[5], [6, 7]], options) for one in (split, lm)]
+    torch.testing.assert_close(*weighed, atol=1e-5, rtol=1e-5)
 
 
 def test_compiling_is_decided_by_the_amount_of_work(place):

@@ -62,8 +62,8 @@ WORDS = {
     "export": "export IN/long OUT/gguf --gguf",
     "export to a file": "export IN/long OUT/long.gguf",
     "run": f"run IN/recipe.yaml --out OUT/run {CPU} --set evaluate.passkey=false "
-    "evaluate.passkey_grid=false evaluate.ruler=false evaluate.summarization=false evaluate.benchmark=false "
-    "evaluate.set=[] evaluate.attention=[]",
+    "evaluate.passkey_grid=false evaluate.passkey_choice=false evaluate.ruler=false "
+    "evaluate.summarization=false evaluate.benchmark=false evaluate.set=[] evaluate.attention=[]",
 }
 """The verbs that write, with their inputs and their outputs."""
 

@@ -155,6 +155,14 @@ FAULTS = [
     ),
     Fault(
         "scoring",
+        "a key is chosen that is likelier than one of the others",
+        "evals/passkey_choice.py",
+        "scores[:, 1:].amax(1)",
+        "scores[:, 1:].amin(1)",
+        "tests/evals/test_passkey_choice.py",
+    ),
+    Fault(
+        "scoring",
         "the passkey prompt has no BOS",
         "data/passkey.py",
         "ids = self._bos + head +",

@@ -13,7 +13,15 @@ import pytest
 from forks import Deadly, forked
 from trees import contents, differences, half_written
 
-from ropewalk.files import locked, new_directory, new_file, read_record, require_ours, write_atomic, write_record
+from ropewalk.files import (
+    locked,
+    new_directory,
+    new_file,
+    read_record,
+    require_ours,
+    write_atomic,
+    write_record,
+)
 from ropewalk.results.cells import Cells
 
 HERE = Path(__file__).parent
@@ -69,7 +77,13 @@ def test_a_kill_before_a_file_event_leaves_nothing_half_written_and_the_next_cal
     place.mkdir()
     total = count_events(place)
     whole = contents(place)
-    assert set(whole) == {"result.json", "made/ropewalk.json", "made/deep/figures", "filled/ropewalk.json", "one.gguf"}
+    assert set(whole) == {
+        "result.json",
+        "made/ropewalk.json",
+        "made/deep/figures",
+        "filled/ropewalk.json",
+        "one.gguf",
+    }
     before = {**whole, "made/ropewalk.json": whole["made/ropewalk.json"].replace(b"2", b"1")}
     assert total > 20
     for at in range(1 + total % 2, total + 1, 2):  # every other one: each costs a fork and a dozen fsyncs

@@ -24,6 +24,7 @@ evaluate:
   position_loss: ["books={{data}}/test.jsonl"]
   attention: ["{{data}}/test.jsonl"]
   passkey: true
+  passkey_choice: true
   passkey_grid: true
   shared_keys: true
   benchmark: true
@@ -43,6 +44,8 @@ evaluate:
     - ruler.tasks=[niah_single_1]
     - passkey.distances=4
     - passkey.runs=3
+    - passkey-choice.distances=2
+    - passkey-choice.runs=2
     - passkey-map.lengths=2
     - passkey-map.runs=2
     - ruler.lengths=[384]

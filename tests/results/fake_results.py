@@ -100,6 +100,18 @@ def passkey(block: dict[str, Any], reach: int, target: int = 2048, seed: int = 0
     )
 
 
+def passkey_choice(block: dict[str, Any], reach: int, target: int = 2048) -> dict[str, Any]:
+    """Keys chosen among ten by distance, all up to ``reach`` tokens and as by chance beyond."""
+    rows = []
+    for distance in range(target // 32, target + 1, target // 32):
+        right = 10 if distance <= reach else 1
+        low, high = wilson(right, 10)
+        rows.append({"distance": distance, "length": min(target - 8, distance + 40), "right": right, "n": 10,
+                     "rate": right / 10, "low": low, "high": high, "margin": right - 5.0})  # fmt: skip
+    summary = {"k_choice": reach, "target": target, "chance": 0.1}
+    return result("passkey-choice", block, rows, protocol={"name": "forced choice"}, summary=summary)
+
+
 def passkey_map(block: dict[str, Any], reach: int, target: int = 2048) -> dict[str, Any]:
     """Passkey accuracy on a grid of lengths and depths."""
     rows = []
@@ -211,6 +223,7 @@ def everything(names: dict[str, str] | None = None) -> list[dict[str, Any]]:
         found.append(perplexity(block, PERPLEXITY[kind]))
         found.append(passkey(block, reach[kind], seed=len(kind)))
         found.append(position_loss(block, reach[kind]))
+        found.append(passkey_choice(block, reach[kind]))
         found.append(passkey_map(block, reach[kind]))
         found.append(ruler(block, reach[kind]))
         found.append(summarization(block, {"original": 18.0, "direct": 21.0, "tuned": 24.0}[kind]))

@@ -45,6 +45,16 @@ def test_a_model_that_reads_its_whole_window_is_said_to():
     assert "the passkey is found at every distance (k_max 2,048, original 512; " in found["sentence"]
 
 
+def test_keys_that_are_read_but_not_answered_are_said():
+    """By choice the model reads its whole window, by its answers half of it."""
+    chosen = fake.passkey_choice(fake.model("longer", "tuned"), 2048)
+    found = verdict_of([*results(reach=1024), chosen])
+    said = "found only up to 1,024 of 2,048 tokens back, though by choice among ten it is read up to 2,048 ("
+    assert said in found["sentence"]
+    near = fake.passkey_choice(fake.model("longer", "tuned"), 1024)
+    assert "by choice" not in verdict_of([*results(reach=1024), near])["sentence"]
+
+
 def test_rates_carry_n_and_interval():
     found = verdict_of(results())
     total = found["passkey"]["pooled"]

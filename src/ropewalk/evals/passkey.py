@@ -52,10 +52,10 @@ def data(settings: PasskeySettings) -> list[dict[str, Any]]:
     return []
 
 
-def check(settings: PasskeySettings, block: dict[str, Any]) -> None:
+def check(settings: PasskeySettings, block: dict[str, Any], name: str = NAME) -> None:
     """Raises UserError for settings that cannot be, before any evaluation runs."""
     del block
-    name = "passkey-map" if settings.grid else NAME
+    name = "passkey-map" if settings.grid else name
     at_least(1, name, runs=settings.runs, distances=settings.distances, lengths=settings.lengths)
     if not settings.depths or not all(0 <= depth <= 1 for depth in settings.depths):
         depths = list(settings.depths)
@@ -65,7 +65,7 @@ def check(settings: PasskeySettings, block: dict[str, Any]) -> None:
 def run(lm: LanguageModel, settings: PasskeySettings, cells: Cells) -> dict[str, Any]:
     """One row a distance (or, with ``grid``, a length and depth), and k_max."""
     maker = PasskeyPrompts(lm, settings.target)
-    places = _grid(maker, settings) if settings.grid else _distances(settings)
+    places = _grid(maker, settings) if settings.grid else distances(settings)
     if settings.shared_keys and not settings.grid:
         _read_along(lm, maker, settings, cells, places)
     left = [place for place in places if cells.get(place[0]) is None]
@@ -84,7 +84,8 @@ def run(lm: LanguageModel, settings: PasskeySettings, cells: Cells) -> dict[str,
     }
 
 
-def _distances(settings: PasskeySettings) -> list[Place]:
+def distances(settings: PasskeySettings) -> list[Place]:
+    """The places of the paper's test: evenly spaced distances up to the target."""
     steps = range(1, settings.distances + 1)
     ks = sorted({max(1, round(i * settings.target / settings.distances)) for i in steps})
     return [(f"distance/{k}", k, 0.0) for k in ks]
@@ -94,6 +95,43 @@ def _grid(maker: PasskeyPrompts, settings: PasskeySettings) -> list[Place]:
     steps = range(1, settings.lengths + 1)
     lengths = sorted({max(maker.shortest, i * settings.target // settings.lengths) for i in steps})
     return [(f"grid/{length}/{depth}", length, depth) for length in lengths for depth in settings.depths]
+
+
+@dataclass(frozen=True)
+class Along:
+    """Places whose prompts are beginnings of longer ones and a tail, so that they are read but once.
+
+    rows: the longest prompts, (keys, T).  The others have one for each place, the nearest first.
+    """
+
+    rows: torch.Tensor
+    cuts: list[int]
+    tails: list[list[int]]
+    places: list[Place]
+    prompts: list[list[Prompt]]
+
+
+def along(maker: PasskeyPrompts, settings: PasskeySettings, places: Sequence[Place]) -> Along | None:
+    """The places that can be read along the farthest one's prompts, all with the same keys."""
+    keys = draw_keys(settings.runs, f"{settings.seed}/")
+    longest = [maker.at_distance(places[-1][1], key) for key in keys]
+    if len({(len(prompt.ids), prompt.shared) for prompt in longest}) > 1:
+        return None
+    most, fitting = longest[0].shared, []
+    for place in places:
+        prompts = [maker.at_distance(place[1], key) for key in keys]
+        cut = prompts[0].shared
+        alike = 0 < cut <= most and all(p.ids[:cut] == q.ids[:cut] for p, q in zip(prompts, longest))
+        tails = {(prompt.shared, *prompt.ids[prompt.shared :]) for prompt in prompts}
+        if alike and len(tails) == 1:
+            fitting.append((cut, prompts[0].ids[cut:], place, prompts))
+    if not fitting:
+        return None
+    fitting.sort(key=lambda one: one[0])
+    cuts, tails_of, where, asked = (list(column) for column in zip(*fitting))
+    say(f"  {len(fitting)} distances read along {settings.runs} prompts of {len(longest[0].ids):,} tokens")
+    rows = torch.tensor([prompt.ids[:most] for prompt in longest])
+    return Along(rows, cuts, tails_of, where, asked)
 
 
 def _read_along(
@@ -106,25 +144,11 @@ def _read_along(
     """Fill the cells of all distances whose prompts are beginnings of the longest one, read together."""
     if not hasattr(lm, "generate_along") or cells.get(places[-1][0]) is not None:
         return
-    keys = draw_keys(settings.runs, f"{settings.seed}/")
-    longest = [maker.at_distance(places[-1][1], key) for key in keys]
-    if len({(len(prompt.ids), prompt.shared) for prompt in longest}) > 1:
+    found = along(maker, settings, places)
+    if found is None:
         return
-    most, fitting = longest[0].shared, []
-    for cell, k, depth in places:
-        prompts = [maker.at_distance(k, key) for key in keys]
-        cut = prompts[0].shared
-        alike = 0 < cut <= most and all(p.ids[:cut] == q.ids[:cut] for p, q in zip(prompts, longest))
-        tails = {(prompt.shared, *prompt.ids[prompt.shared :]) for prompt in prompts}
-        if alike and len(tails) == 1:
-            fitting.append((cut, prompts[0].ids[cut:], cell, k, depth, prompts))
-    if not fitting:
-        return
-    fitting.sort(key=lambda one: one[0])
-    say(f"  {len(fitting)} distances read along {settings.runs} prompts of {len(longest[0].ids):,} tokens")
-    rows = torch.tensor([prompt.ids[:most] for prompt in longest])
-    answers = lm.generate_along(rows, [one[0] for one in fitting], [one[1] for one in fitting], maker.room)
-    for number, (_, _, cell, k, depth, prompts) in enumerate(fitting):
+    answers = lm.generate_along(found.rows, found.cuts, found.tails, maker.room)
+    for number, ((cell, k, depth), prompts) in enumerate(zip(found.places, found.prompts)):
         wrong = _wrong(lm, prompts, answers[:, number])
         cells.put(cell, _row(prompts, wrong, k, depth, settings))
 
@@ -139,10 +163,10 @@ def _asked(
     """
     if not (settings.grid and hasattr(lm, "generate_groups")):
         for place in places:
-            prompts = _prompts(maker, settings, place)
+            prompts = prompts_at(maker, settings, place)
             yield place, prompts, _ask(lm, prompts, maker.room)
         return
-    every = [_prompts(maker, settings, place) for place in places]
+    every = [prompts_at(maker, settings, place) for place in places]
     even = [i for i, prompts in enumerate(every) if len({len(prompt.ids) for prompt in prompts}) == 1]
     for i in sorted(set(range(len(places))) - set(even)):
         yield places[i], every[i], _ask(lm, every[i], maker.room)
@@ -152,7 +176,8 @@ def _asked(
         yield places[i], every[i], _wrong(lm, every[i], answers)
 
 
-def _prompts(maker: PasskeyPrompts, settings: PasskeySettings, place: Place) -> list[Prompt]:
+def prompts_at(maker: PasskeyPrompts, settings: PasskeySettings, place: Place) -> list[Prompt]:
+    """One prompt a key, all of one place."""
     cell, nominal, depth = place
     keys = draw_keys(settings.runs, f"{settings.seed}/{'' if settings.shared_keys else cell}")
     if settings.grid:
@@ -233,11 +258,16 @@ def _grid_summary(rows: list[dict[str, Any]], settings: PasskeySettings) -> dict
     }
 
 
+def whose_keys(settings: PasskeySettings) -> str:
+    """In a protocol: are the keys drawn once, or for every place?"""
+    return "the same at every distance" if settings.shared_keys else "fresh at every place"
+
+
 def _protocol(lm: LanguageModel, maker: PasskeyPrompts, settings: PasskeySettings) -> dict[str, Any]:
     return {
         "name": "length-depth" if settings.grid else "paper",
         "runs": settings.runs,
-        "keys": "the same at every distance" if settings.shared_keys else "fresh at every place",
+        "keys": whose_keys(settings),
         "decoding": "greedy",
         "scored": "first five digits of the answer",
         "answer_tokens": maker.room,

@@ -74,6 +74,13 @@ def branched(trunk: Cache, rows: int, capacity: int) -> Cache:
     return Cache(layers=list(layers))
 
 
+def back(cache: Cache, length: int) -> None:
+    """Take the last tokens out again, so that ``length`` are left."""
+    more = cache.get_seq_length() - length
+    if more > 0:
+        cache.crop(-more)  # transformers 5.23 takes no other form
+
+
 def keeps_all(cache: Cache) -> bool:
     """Does every layer keep every token (no sliding window, no state), so that it can be cropped?"""
     return (

@@ -123,3 +123,9 @@ def shared_start(rows: Sequence[Tensor]) -> int:
     for row in rows[1:]:
         same &= row[:length] == rows[0][:length]
     return length if bool(same.all()) else int(same.int().argmin())
+
+
+def beginnings(rows: Tensor, cuts: Sequence[int], tails: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The first c tokens of each row and a tail, for every c of ``cuts``: one (B, c + len(tail)) each."""
+    ends = [torch.tensor(list(tail)).expand(len(rows), -1) for tail in tails]
+    return [torch.cat([rows[:, :cut], end], dim=1) for cut, end in zip(cuts, ends)]

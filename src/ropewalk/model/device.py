@@ -40,3 +40,13 @@ def device_name(device: str) -> str:
 
     name = torch.cuda.get_device_name(device.removesuffix(":all"))
     return f"{torch.cuda.device_count()} × {name}" if device == "cuda:all" else name
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Is an error that torch or Python raised one of memory, whatever it calls itself?"""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return any(s in text for s in ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "ALLOC_FAILED"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from ..errors import UserError
 from . import attention
-from .cache import branched, keeps_all, make_cache
+from .cache import back, branched, keeps_all, make_cache
+from .choosing import behind, losses, read_whole
 from .compiling import compiling
-from .decoding import GREEDY, Decoding, answer, keep, shared_start
-from .load import load_config, load_model, load_tokenizer, model_block
+from .decoding import GREEDY, Decoding, answer, beginnings, keep, shared_start
+from .device import is_out_of_memory
+from .load import bos_of, load_config, load_model, load_tokenizer, model_block
 from .plain import PlainDecoder, plain_decoder
 from .quiet import all_cores, quiet
 from .ragged import merged
@@ -95,7 +98,7 @@ class TransformersLM:
         self.block = model_block(path, name)
         self.name, self.window = self.block["name"], self.block["window"]
         self.vocab = int(load_config(path).get_text_config().vocab_size)
-        self.bos = _bos(self.tokenizer)
+        self.bos = bos_of(self.tokenizer)
         self.path, self.device, self.dtype = path, device, dtype
         self.kernels: dict[int, str] = {}
         self._fixed_kernel, self.compiled = kernel, bool(compiled)
@@ -278,11 +281,34 @@ class TransformersLM:
         assert list(cuts) == sorted(cuts) and cuts[0] >= 1 and cuts[-1] <= rows.shape[1]
         assert len(tails) == len(cuts) and all(tails)
         if not self._cache_can_go_back:
-            ends = [torch.tensor(list(tail)).expand(len(rows), -1) for tail in tails]
-            pieces = [torch.cat([rows[:, :cut], end], dim=1) for cut, end in zip(cuts, ends)]
+            pieces = beginnings(rows, cuts, tails)
             return torch.stack([self.generate(piece, new_tokens) for piece in pieces], dim=1)
+
+        def answers(end: Tensor, cache: Any) -> Tensor:
+            none = GREEDY.uniforms(len(end), new_tokens)
+            return answer(self.model, end, cache, new_tokens, GREEDY, none, contextlib.nullcontext())
+
         with self._eagerly():
-            return self._in_parts(rows, "generate", lambda part: self._along(part, cuts, tails, new_tokens))
+            compute = functools.partial(self._along, cuts=cuts, tails=tails, room=new_tokens, ask=answers)
+            return self._in_parts(rows, "generate", compute)
+
+    def log_probs_along(
+        self, rows: Tensor, cuts: Sequence[int], tails: Sequence[Sequence[int]], options: Tensor
+    ) -> Tensor:
+        """log p of continuations behind the beginnings and tails of `generate_along`: (B, cuts, n).
+
+        options: (B, n, m), see `choosing.padded`.
+        """
+        if not self._cache_can_go_back:
+            pieces = beginnings(rows, cuts, tails)
+            return torch.stack([read_whole(self.log_probs, piece, options) for piece in pieces], dim=1)
+
+        def compute(part: Tensor, own: Tensor) -> Tensor:
+            ask = functools.partial(behind, self.model, options=own)
+            return self._along(part, cuts, tails, own.shape[2], ask)
+
+        with self._eagerly():
+            return self._in_parts(rows, "generate", compute, options)
 
     @torch.inference_mode()
     def _score(self, ids: Tensor, scored: int) -> Tensor:
@@ -291,7 +317,7 @@ class TransformersLM:
             self._rotations.renew()
             if not self._plain_head:
                 logits = self._logits(ids, scored + 1)[:, :-1]
-                losses = _losses(logits.reshape(len(targets), -1), targets)
+                found = losses(logits.reshape(len(targets), -1), targets)
             else:
                 hidden = self._rows(ids, scored)
                 head = self.model.get_output_embeddings()
@@ -300,10 +326,10 @@ class TransformersLM:
                     rows = 1 << (rows.bit_length() - 1)
                 pieces = []
                 for some, these in zip(hidden.split(rows), targets.split(rows)):
-                    whole = self.compiled and len(these) == rows
-                    pieces.append((self._compiled_losses if whole else _losses)(head(some), these))
-                losses = torch.cat(pieces)
-        return -losses.reshape(len(ids), scored)
+                    full = self.compiled and len(these) == rows
+                    pieces.append((self._compiled_losses if full else losses)(head(some), these))
+                found = torch.cat(pieces)
+        return -found.reshape(len(ids), scored)
 
     def _rows(self, ids: Tensor, scored: int) -> Tensor:
         """The last hidden states where the last ``scored`` tokens are foretold: (B·scored, hidden)."""
@@ -313,8 +339,8 @@ class TransformersLM:
 
     @cached_property
     def _compiled_losses(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """`_losses` in one kernel, which makes no float32 copy of the logits."""
-        return torch.compile(_losses, dynamic=False)
+        """`losses` in one kernel, which makes no float32 copy of the logits."""
+        return torch.compile(losses, dynamic=False)
 
     @torch.inference_mode()
     def _answers(self, prompts: Tensor, new_tokens: int, decoding: Decoding, uniforms: Tensor) -> Tensor:
@@ -360,19 +386,22 @@ class TransformersLM:
 
     @torch.inference_mode()
     def _along(
-        self, rows: Tensor, cuts: Sequence[int], tails: Sequence[Sequence[int]], new_tokens: int
+        self,
+        rows: Tensor,
+        cuts: Sequence[int],
+        tails: Sequence[Sequence[int]],
+        room: int,
+        ask: Callable[[Tensor, Any], Tensor],
     ) -> Tensor:
-        none = GREEDY.uniforms(len(rows), new_tokens)
-        cache = make_cache(self._text_config, cuts[-1] + max(map(len, tails)) + new_tokens)
-        answers, at = [], 0
+        """What ``ask`` makes of (tail, cache) behind each cut; it adds at most tail and room tokens."""
+        cache = make_cache(self._text_config, cuts[-1] + max(map(len, tails)) + room)
+        found, at = [], 0
         for cut, tail in zip(cuts, tails):
             self._read(rows[:, at:cut], cache)
             at = max(at, cut)
-            end = torch.tensor(tail, device=self.device).expand(len(rows), -1)
-            reading = contextlib.nullcontext()
-            answers.append(answer(self.model, end, cache, new_tokens, GREEDY, none, reading).cpu())
-            cache.crop(-(len(tail) + new_tokens - 1))
-        return torch.stack(answers, dim=1)
+            found.append(ask(torch.tensor(tail, device=self.device).expand(len(rows), -1), cache).cpu())
+            back(cache, at)
+        return torch.stack(found, dim=1)
 
     @cached_property
     def _cache_can_go_back(self) -> bool:
@@ -437,7 +466,7 @@ class TransformersLM:
             try:
                 done.append(compute(part, *others)[:size])
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 limit = len(part) // 2
             else:
@@ -468,22 +497,3 @@ class TransformersLM:
         free, _ = torch.cuda.mem_get_info(self.device)
         free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return max(1, min(GPU_BATCH, int(0.8 * free / token)) // length)
-
-
-def _losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each row in float32: (n, V), (n,) -> (n,)."""
-    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-
-
-def _bos(tokenizer: Any) -> int | None:
-    """The BOS id when the tokenizer itself puts it in front of a text: then the model was trained so."""
-    ids = tokenizer("a")["input_ids"]
-    bos = tokenizer.bos_token_id
-    return bos if bos is not None and ids[:1] == [bos] else None
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error)
-    return any(s in text for s in ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "ALLOC_FAILED"))

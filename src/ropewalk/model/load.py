@@ -180,3 +180,10 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not (value == value and abs(value) != float("inf")):
         return str(value)
     return value
+
+
+def bos_of(tokenizer: Any) -> int | None:
+    """The BOS id when the tokenizer itself puts it in front of a text: then the model was trained so."""
+    ids = tokenizer("a")["input_ids"]
+    bos = tokenizer.bos_token_id
+    return bos if bos is not None and ids[:1] == [bos] else None

@@ -97,6 +97,16 @@ class SplitLM:
         """See `TransformersLM.generate_along`."""
         return self._split(rows, lambda copy, part: copy.generate_along(part, cuts, tails, new_tokens))
 
+    def log_probs_along(
+        self, rows: Tensor, cuts: Sequence[int], tails: Sequence[Sequence[int]], options: Tensor
+    ) -> Tensor:
+        """See `TransformersLM.log_probs_along`."""
+
+        def compute(copy: TransformersLM, part: Tensor, own: Tensor) -> Tensor:
+            return copy.log_probs_along(part, cuts, tails, own)
+
+        return self._split(rows, compute, options)
+
     def _split(self, rows: Tensor, compute: Callable[..., Tensor], *beside: Tensor) -> Tensor:
         """Every copy computes its rows; ``beside``: tensors of which it gets the same rows."""
         for copy in self.copies:  # one after the other: loading weights is not for threads

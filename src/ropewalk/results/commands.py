@@ -28,6 +28,7 @@ TRAINED_WITH: tuple[tuple[str, str, Any], ...] = (
 )
 """Keys of a training's protocol, the flag of each, and the value that needs no flag."""
 ASKED_FOR = (
+    ("passkey-choice", "--passkey-choice"),
     ("passkey-map", "--passkey-grid"),
     ("benchmark", "--benchmark"),
     ("ruler", "--ruler"),

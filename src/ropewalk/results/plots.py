@@ -15,7 +15,6 @@ import altair as alt
 from .collection import Series, number
 from .style import GLYPHS, SERIES, SHAPES, Slots
 from .tables import Table
-from .verdict import k_max
 
 POINTS = 400
 """Points of one curve that are drawn at most; the CSV holds all."""
@@ -119,8 +118,13 @@ def position_loss(
     return _spec(chart), _legend(rows, slots)
 
 
-def passkey(series: Sequence[Series], slots: Slots, old: int | None) -> tuple[Any, list[Any]]:
-    """Share of passkeys found by distance, Wilson bars, k_max of each model above."""
+def passkey(
+    series: Sequence[Series], slots: Slots, old: int | None, *, bar: float = THRESHOLD, ends: str = "k_max"
+) -> tuple[Any, list[Any]]:
+    """Share of passkeys found by distance, Wilson bars, k_max of each model above.
+
+    bar: the share that counts as found.  ends: the figure of the summary that the marks show.
+    """
     drawn = _drawn(series, slots)
     end = max(r["distance"] for s in drawn for r in s.rows)
     step = end / max(len(s.rows) for s in drawn)
@@ -132,9 +136,9 @@ def passkey(series: Sequence[Series], slots: Slots, old: int | None) -> tuple[An
             rows.append(
                 {**point, "distance": r["distance"], "right": f"{r.get('right', '–')} of {r.get('n', '–')}"}
             )
-        reached = k_max(s)
+        reached = number(s.summary.get(ends))
         if reached is not None:
-            text = f"k_max {reached:,}" if reached else "k_max 0: not found"
+            text = f"{ends} {reached:,.0f}" if reached else f"{ends} 0: not found"
             flags.append({"x": reached, "y": 1.09 + 0.08 * i, "text": text, "model": s.model.label})
     top = 1.09 + 0.08 * len(flags)
     x = alt.X("x:Q", title="distance of the passkey from the end, tokens")
@@ -147,7 +151,7 @@ def passkey(series: Sequence[Series], slots: Slots, old: int | None) -> tuple[An
         ("share", "y", ".0%"),
         *_interval(".0%"),
     ]
-    limit = alt.Chart(alt.InlineData(values=[{"y": THRESHOLD}])).mark_rule(style="guide").encode(y="y:Q")
+    limit = alt.Chart(alt.InlineData(values=[{"y": bar}])).mark_rule(style="guide").encode(y="y:Q")
     chart = alt.layer(
         limit,
         *_guides([("old window", old)], 0, end, x),

@@ -32,7 +32,7 @@ SCHEMA = 1
 NUMBERS = {
     *("low", "high", "n", "right", "rate", "length", "depth", "distance", "context", "from", "to", "stride"),
     *("loss", "perplexity", "windows", "learning_rate", "step", "accuracy", "score", "stderr"),
-    *("standard_error", "k_max", "target", "sample_low", "sample_high", "real_distance"),
+    *("standard_error", "k_max", "k_choice", "target", "sample_low", "sample_high", "real_distance"),
 }
 """Names that stand for a number, or null, wherever a row or a summary has them."""
 LARGEST = 1e305

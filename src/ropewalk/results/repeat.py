@@ -14,6 +14,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "perplexity": ("contexts", "target", "stride", "protocol", "sample", "windows", *READING, "small"),
     "position-loss": ("target", "windows", *READING, "small"),
     "passkey": ("shared_keys", "target", "small"),
+    "passkey-choice": ("shared_keys", "target", "small"),
     "passkey-map": ("target", "small"),
     "benchmark": ("small",),
     "ruler": ("contexts", "target", "small"),

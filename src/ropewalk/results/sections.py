@@ -10,6 +10,7 @@ from typing import Any
 from ..metrics.retrieval import DIGITS, first_digits
 from . import plots
 from .attention_section import attention
+from .choice_section import passkey_choice
 from .collection import Collection, Series
 from .comparisons import benchmark, other, ruler, summarization
 from .phrasing import between, clean, count, figure, percent
@@ -370,6 +371,7 @@ BUILDERS: tuple[tuple[Builder, str, str], ...] = (
     (perplexity, "Perplexity by context size", "ropewalk evaluate MODEL --perplexity FILES"),
     (position_loss, "Loss by position", "ropewalk evaluate MODEL --position-loss FILES"),
     (passkey, "Passkey retrieval", "ropewalk evaluate MODEL --passkey"),
+    (passkey_choice, "Passkey by choice", "ropewalk evaluate MODEL --passkey-choice"),
     (passkey_map, "Passkey by length and depth", "ropewalk evaluate MODEL --passkey-grid"),
     (training, "Training curve", "ropewalk finetune MODEL OUT --data FILES"),
     (benchmark, "Benchmarks inside the old window", "ropewalk evaluate MODEL --benchmark"),

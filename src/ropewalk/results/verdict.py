@@ -96,6 +96,12 @@ def k_max(series: Series | None) -> int | None:
     return None if found is None else int(found)
 
 
+def k_choice(series: Series | None) -> int | None:
+    """How far back keys are read by choice, tokens, as the evaluation found it; None when it did not run."""
+    found = None if series is None else number(series.summary.get("k_choice"))
+    return None if found is None else int(found)
+
+
 def usable_by_passkey(series: Series | None) -> int | None:
     """k_max; the whole window where the key is found in every prompt that fits into it (tokens).
 
@@ -205,6 +211,7 @@ def _passkey(found: Collection) -> dict[str, Any] | None:
         "target": int(target),
         "pooled": pooled(series),
         "before": k_max(found.get(found.baseline, "passkey")),
+        "read": k_choice(found.get(found.subject, "passkey-choice")),
     }
 
 
@@ -335,6 +342,8 @@ def _passkey_clause(result: dict[str, Any]) -> list[str]:
         head = f"the passkey is found only up to {count(reached)} of {count(target)} tokens back"
     else:
         head = "the passkey is not found even at the shortest distance"
+    if (passkey["read"] or 0) > reached:
+        head += f", though by choice among ten it is read up to {count(passkey['read'])}"
     return [f"{head} ({'; '.join(facts)})"]
 
 

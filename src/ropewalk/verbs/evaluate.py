@@ -47,6 +47,9 @@ class Evaluate:
     shared_keys: bool = option(
         False, help="passkey: the same ten keys at every distance, so that prompts are read once (10x faster)"
     )
+    passkey_choice: bool = option(
+        False, help="passkey: is the key likelier than nine others? tells what is read from what is answered"
+    )
     passkey_grid: bool = option(False, help="passkey retrieval by length and depth (heat map)")
     position_loss: tuple[str, ...] = option((), help="loss by position in the window on these texts")
     benchmark: bool = option(False, help="BoolQ, PIQA, RACE, WinoGrande zero-shot, or your own (--set)")
@@ -189,6 +192,7 @@ def _with_suite(settings: Evaluate) -> Evaluate:
 SMALL: dict[str, dict[str, Any]] = {
     "perplexity": {"most_windows": 24},
     "passkey": {"distances": 8, "runs": 4, "shared_keys": True},
+    "passkey-choice": {"distances": 8, "runs": 4, "shared_keys": True},
     "passkey-map": {"lengths": 4, "runs": 3},
     "position-loss": {"most_windows": 8},
     "benchmark": {"limit": 50},
@@ -401,13 +405,15 @@ def _reading(settings: Evaluate) -> dict[str, Any]:
 
 
 def _passkey(settings: Evaluate, lengths: Lengths) -> list[Work]:
-    if not settings.passkey:
-        return []
-    module = importlib.import_module("ropewalk.evals.passkey")
-    chosen = module.PasskeySettings(
-        target=_target(lengths), seed=settings.seed, shared_keys=settings.shared_keys
-    )
-    return [Work("passkey", module, chosen)]
+    asked = {"passkey": settings.passkey, "passkey-choice": settings.passkey_choice}
+    works = []
+    for name in (name for name, wanted in asked.items() if wanted):
+        module = importlib.import_module(f"ropewalk.evals.{name.replace('-', '_')}")
+        chosen = module.PasskeySettings(
+            target=_target(lengths), seed=settings.seed, shared_keys=settings.shared_keys
+        )
+        works.append(Work(name, module, chosen))
+    return works
 
 
 def _passkey_grid(settings: Evaluate, lengths: Lengths) -> list[Work]:
