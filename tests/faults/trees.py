@@ -47,7 +47,7 @@ def half_written(
     steps = {name.rpartition("/")[0] for name in whole if name.endswith("/" + RECORD) and name.count("/") > 1}
     for step in sorted(steps):
         want = {name for name in whole if name.startswith(step + "/")}
-        have = {name for name in found if name.startswith(step + "/")}
+        have = {name for name in found if name.startswith(step + "/") and not hidden(name)}
         if have and have != want:
             problems.append(f"{step} lacks {sorted(want - have)}")
     return problems
