@@ -8,8 +8,9 @@ import resource
 import pytest
 
 from ropewalk import starving
+from ropewalk.cli import main
 from ropewalk.errors import UserError
-from ropewalk.starving import CURES, SHORTAGES, refusal, require_room, told
+from ropewalk.starving import CURES, SHORTAGES, cured, refusal, require_room, told
 
 
 def wrapped(error: BaseException, cause: BaseException) -> BaseException:
@@ -35,6 +36,27 @@ def wrapped(error: BaseException, cause: BaseException) -> BaseException:
 )
 def test_a_refusal_is_found_and_a_fault_of_ours_is_not_one(error, found):
     assert refusal(error) == found
+
+
+def test_a_line_of_ours_that_tells_a_shortage_tells_its_cure_once():
+    said = cured("config.json cannot be read as JSON ([Errno 24] Too many open files: 'config.json')")
+    assert said.endswith("); raise the limit on open files (ulimit -n), then run the same command again")
+    assert cured(said) == said
+    assert cured("model is not there; name another") == "model is not there; name another"
+
+
+def test_a_model_that_cannot_be_opened_for_want_of_open_files_is_one_line_with_its_cure(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "config.json").write_text("{}")
+
+    def refused(*args, **more):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("pathlib.Path.read_text", refused)
+    assert main(["doctor", str(tmp_path)]) == 2
+    line = capsys.readouterr().err
+    assert "Too many open files" in line and line.count("\n") == 1 and line.count("ulimit -n") == 1
 
 
 def test_every_shortage_has_a_cure():

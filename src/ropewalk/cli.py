@@ -13,7 +13,7 @@ from . import __version__, console
 from .errors import UserError
 from .files import to_json
 from .settings import parse_arguments
-from .starving import told
+from .starving import cured, told
 
 VERBS = {
     "demo": "the whole way on the embedded model, on this machine, in minutes",
@@ -99,7 +99,7 @@ def _call(words: list[str]) -> tuple[int, dict[str, Any] | None]:
         settings = parse_arguments(function.settings, words[1:], f"ropewalk {words[0]}", module.EXAMPLE)
         result = function(settings)
     except UserError as error:
-        print(f"ropewalk: {printable(str(error))}", file=sys.stderr)
+        print(f"ropewalk: {printable(cured(str(error)))}", file=sys.stderr)
         return 2, None
     except KeyboardInterrupt:
         print("ropewalk: interrupted; the same command goes on from here", file=sys.stderr)

@@ -65,6 +65,18 @@ def told(error: BaseException) -> str | None:
     return f"{os.strerror(number)}{where}: {CURES[number]}"
 
 
+def cured(text: str) -> str:
+    """A line of ours with the cure of the shortage behind it, where it tells one and no cure.
+
+    >>> cured("m is not written (Read-only file system)")
+    'm is not written (Read-only file system); name an output on a file system that can be written'
+    """
+    for number in SHORTAGES:
+        if os.strerror(number) in text and CURES[number].partition(",")[0] not in text:
+            return f"{text}; {CURES[number]}"
+    return text
+
+
 def _number(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno if error.errno in CURES else None
