@@ -68,6 +68,7 @@ def test_every_form_is_written(whole):
     assert {
         "perplexity-stdlib",
         "passkey",
+        "passkey-choice",
         "position-loss-stdlib",
         "training",
         "benchmark",

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from . import plots
-from .collection import Collection, Series, number
-from .phrasing import clean, count, percent
-from .plots import Figure
+from .collection import Collection, Series
+from .phrasing import between, clean, count, percent
+from .plots import CHOSEN, Figure
 from .section import Section, left_out, notes, record
 from .style import Slots
 from .tables import Table
-from .verdict import k_max
+from .verdict import k_choice, k_max, pooled
 
-HALF = 0.5
 LEAD = (
     "The same prompts, but the model need not say the number: is the key likelier than nine other numbers? A "
     "model that answers in prose or drops a digit finds no key in the test above and chooses the right one "
@@ -35,17 +34,17 @@ def passkey_choice(found: Collection, slots: Slots) -> Section | None:
         [record(s, row) for s in series for row in s.rows],
         (
             "k_choice: largest distance such that at every tested distance up to it at least "
-            f"{percent(HALF)} of the keys are chosen; by chance it is 10%. k_max and answered: of the "
+            f"{percent(CHOSEN[0])} of the keys are chosen; by chance it is 10%. k_max and answered: of the "
             "passkey test, where it ran. Intervals by distance are in the CSV.",
             *notes(series),
         ),
     )
     old = found.subject.original_window
-    spec, legend = plots.passkey(series, slots, old, bar=HALF, ends="k_choice")
+    spec, legend = plots.passkey(series, slots, old, CHOSEN)
     caption = (
         "The higher and the further to the right, the better; a tenth is chance. Triangles mark k_choice, "
         "the distance up to which the key is read; the dashed line is the "
-        f"{percent(HALF)} that count as read."
+        f"{percent(CHOSEN[0])} that count as read."
     )
     names = ", ".join(clean(s.model.label) for s in series[:4])
     alt = f"Line chart of the share of passkeys chosen among ten for {names}. The table has the values."
@@ -55,18 +54,15 @@ def passkey_choice(found: Collection, slots: Slots) -> Section | None:
 
 
 def _row(found: Collection, series: Series) -> list[Any]:
-    right, n = (sum(int(number(row.get(key)) or 0) for row in series.rows) for key in ("right", "n"))
-    said = found.get(series.model, "passkey")
-    answered = (
-        [sum(int(number(row.get(key)) or 0) for row in said.rows) for key in ("right", "n")] if said else []
-    )
-    reached = k_max(said)
+    chosen, said = pooled(series), found.get(series.model, "passkey")
+    answered, reached = pooled(said) if said else None, k_max(said)
+    interval = between(chosen["low"], chosen["high"], share=True) if chosen else ""
     return [
         series.model.label,
         count(series.model.window),
-        count(number(series.summary.get("k_choice"))),
-        f"{count(right)} of {count(n)}" if n else "–",
-        percent(right / n) if n else "–",
+        count(k_choice(series)),
+        f"{count(chosen['right'])} of {count(chosen['n'])}" if chosen else "–",
+        percent(chosen["rate"]) + (f" ({interval})" if interval else "") if chosen else "–",
         "–" if reached is None else count(reached),
-        f"{count(answered[0])} of {count(answered[1])}" if answered else "–",
+        f"{count(answered['right'])} of {count(answered['n'])}" if answered else "–",
     ]

@@ -118,13 +118,15 @@ def position_loss(
     return _spec(chart), _legend(rows, slots)
 
 
-def passkey(
-    series: Sequence[Series], slots: Slots, old: int | None, *, bar: float = THRESHOLD, ends: str = "k_max"
-) -> tuple[Any, list[Any]]:
-    """Share of passkeys found by distance, Wilson bars, k_max of each model above.
+FOUND, CHOSEN = (THRESHOLD, "k_max", "found"), (0.5, "k_choice", "chosen")
+"""Of passkeys: the share that counts, the summary's figure that says how far it goes, and the word for it."""
 
-    bar: the share that counts as found.  ends: the figure of the summary that the marks show.
-    """
+
+def passkey(
+    series: Sequence[Series], slots: Slots, old: int | None, how: tuple[float, str, str] = FOUND
+) -> tuple[Any, list[Any]]:
+    """Share of passkeys found (or as ``how`` says) by distance, Wilson bars, k_max of each model above."""
+    bar, ends, word = how
     drawn = _drawn(series, slots)
     end = max(r["distance"] for s in drawn for r in s.rows)
     step = end / max(len(s.rows) for s in drawn)
@@ -138,16 +140,16 @@ def passkey(
             )
         reached = number(s.summary.get(ends))
         if reached is not None:
-            text = f"{ends} {reached:,.0f}" if reached else f"{ends} 0: not found"
+            text = f"{ends} {reached:,.0f}" if reached else f"{ends} 0: not {word}"
             flags.append({"x": reached, "y": 1.09 + 0.08 * i, "text": text, "model": s.model.label})
     top = 1.09 + 0.08 * len(flags)
     x = alt.X("x:Q", title="distance of the passkey from the end, tokens")
     x = x.scale(domain=[0, end * 1.02], nice=False).axis(format=",d", tickCount=6)
-    y = alt.Y("y:Q", title="passkeys found").scale(domain=[0, top], nice=False)
+    y = alt.Y("y:Q", title=f"passkeys {word}").scale(domain=[0, top], nice=False)
     y = y.axis(format=".0%", values=[0, 0.2, 0.4, 0.6, 0.8, 1])
     shown = [
         ("distance, tokens", "distance", ",d"),
-        ("found", "right", ""),
+        (word, "right", ""),
         ("share", "y", ".0%"),
         *_interval(".0%"),
     ]
